@@ -1,0 +1,110 @@
+"""The closed lists a user picks from: formats, precisions, layouts, targets, verdicts, with their aliases.
+
+Precision names decode as: ``fp32`` and ``fp16`` say weights and activations alike; ``w8`` says 8-bit weights and float
+activations; ``wXaY`` says X-bit integer weights and Y-bit integer activations (static, calibrated).
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from lspdmobile.errors import BadInputError
+
+__all__ = ["Format", "Layout", "Precision", "Verdict", "parse_formats", "parse_precisions"]
+
+
+class Format(StrEnum):
+    """An artifact format."""
+
+    COREML = "coreml"
+    TFLITE = "tflite"
+    EXECUTORCH = "executorch"
+
+
+class Precision(StrEnum):
+    """How weights and activations are stored and computed."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    W8 = "w8"
+    W8A8 = "w8a8"
+    W8A16 = "w8a16"
+
+    @property
+    def file_suffix(self) -> str:
+        """What the artifact's file name ends with, as users of the formats expect."""
+        return {Precision.FP32: "float32", Precision.FP16: "float16"}.get(self, self.value)
+
+    @property
+    def is_static_integer(self) -> bool:
+        """Whether activations are integers, so that calibration is needed."""
+        return self in (Precision.W8A8, Precision.W8A16)
+
+
+class Layout(StrEnum):
+    """Axis order of the artifact's input and output."""
+
+    NCHW = "nchw"
+    NHWC = "nhwc"
+
+
+class Verdict(StrEnum):
+    """What the gate said of one artifact or of a whole run."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    NOT_JUDGED = "not judged"
+
+
+_FORMAT_ALIASES: Final[dict[str, Format]] = {
+    "mlpackage": Format.COREML,
+    "ios": Format.COREML,
+    "litert": Format.TFLITE,
+    "pte": Format.EXECUTORCH,
+}
+_PRECISION_ALIASES: Final[dict[str, Precision]] = {
+    "float32": Precision.FP32,
+    "float16": Precision.FP16,
+    "int8": Precision.W8A8,
+}
+
+
+def parse_formats(text: str) -> tuple[Format, ...]:
+    """Read a comma list of formats; ``all`` means every one.
+
+    Raises:
+        BadInputError: A name is unknown; the message suggests the nearest.
+    """
+    return _parse(text, {f.value: f for f in Format}, _FORMAT_ALIASES, what="format", everything=tuple(Format))
+
+
+def parse_precisions(text: str) -> tuple[Precision, ...]:
+    """Read a comma list of precisions.
+
+    Raises:
+        BadInputError: A name is unknown; the message suggests the nearest.
+    """
+    return _parse(text, {p.value: p for p in Precision}, _PRECISION_ALIASES, what="precision", everything=())
+
+
+T = TypeVar("T")
+
+
+def _parse(
+    text: str, names: dict[str, T], aliases: dict[str, T], *, what: str, everything: Sequence[T]
+) -> tuple[T, ...]:
+    known = {**names, **aliases}
+    chosen: list[T] = []
+    for raw in text.split(","):
+        word = raw.strip().lower()
+        if word == "all" and everything:
+            chosen.extend(everything)
+        elif word in known:
+            chosen.append(known[word])
+        else:
+            near = get_close_matches(word, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}"
+            message = f"unknown {what} {raw.strip()!r}: {hint}"
+            raise BadInputError(message)
+    return tuple(dict.fromkeys(chosen))
