@@ -1,0 +1,129 @@
+"""Heatmaps to keypoints in input pixels.
+
+Rules: ``quarter`` is argmax plus a quarter cell toward the larger neighbour on each axis (papers of the HRNet family,
+Newell et al. 2016); ``dark`` is a second-order Taylor step on the log of the Gaussian-smoothed heatmap (Zhang et al.,
+CVPR 2020); ``soft-argmax`` is the mean position in a window around the peak. Cell j's centre is ``(j + 0.5) * stride``.
+A peak on the border is not refined across it: what lies outside is unknown. For the same reason the window of
+``soft-argmax`` shrinks near the border, so that it stays centred on the peak.
+"""
+
+from typing import Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["DECODE_RULES", "DecodeRule", "decode", "unflip"]
+
+DecodeRule = Literal["quarter", "dark", "soft-argmax"]
+DECODE_RULES: Final[tuple[str, ...]] = get_args(DecodeRule)
+
+Maps = NDArray[np.float32]
+_BLUR_SIGMA: Final = 0.8
+_SOFT_WINDOW: Final = 2
+
+
+def decode(heatmaps: Maps, *, stride: int, rule: DecodeRule = "dark") -> Maps:
+    """Find each joint.
+
+    Args:
+        heatmaps: float32 ``[N, K, h, w]``, finite.
+        stride: Input pixels per cell.
+        rule: How the peak is refined below one cell.
+
+    Returns:
+        float32 ``[N, K, 3]``: x and y in input pixels, peak value as score.
+
+    Raises:
+        ValueError: ``rule`` is none of :data:`DECODE_RULES`.
+    """
+    if rule not in DECODE_RULES:
+        message = f"unknown decode rule {rule!r}: choose from {', '.join(DECODE_RULES)}"
+        raise ValueError(message)
+    count, joints, rows, columns = heatmaps.shape
+    flat = heatmaps.reshape(count, joints, -1)
+    peak = flat.argmax(axis=2)
+    y, x = np.divmod(peak, columns)
+    score = np.take_along_axis(flat, peak[..., None], axis=2)[..., 0]
+    if rule == "quarter":
+        dx, dy = _quarter(heatmaps, x, y)
+    elif rule == "dark":
+        dx, dy = _dark(_blur(heatmaps), x, y)
+    else:
+        dx, dy = _soft(heatmaps, x, y)
+    out = np.empty((count, joints, 3), np.float32)
+    out[..., 0] = np.clip(x + 0.5 + dx, 0, columns) * stride
+    out[..., 1] = np.clip(y + 0.5 + dy, 0, rows) * stride
+    out[..., 2] = score
+    return out
+
+
+def unflip(heatmaps: Maps, flip: tuple[int, ...]) -> Maps:
+    """Turn heatmaps ``[N, K, h, w]`` of a mirrored picture back: columns reversed, left and right joints exchanged."""
+    return np.ascontiguousarray(heatmaps[:, list(flip), :, ::-1])
+
+
+def _neighbours(maps: Maps, x: NDArray[np.intp], y: NDArray[np.intp], radius: int) -> Maps:
+    """Values around each peak, ``[N, K, 2r+1, 2r+1]``, edges repeated (no rule reads the repeated ones)."""
+    padded = np.pad(maps, ((0, 0), (0, 0), (radius, radius), (radius, radius)), mode="edge")
+    n, k = np.ogrid[: maps.shape[0], : maps.shape[1]]
+    span = np.arange(2 * radius + 1)
+    rows = (y[..., None] + span)[..., :, None]
+    columns = (x[..., None] + span)[..., None, :]
+    patch: Maps = padded[n[..., None, None], k[..., None, None], rows, columns]
+    return patch
+
+
+def _to_border(maps: Maps, x: NDArray[np.intp], y: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Cells between each peak and the nearest border, on each axis."""
+    return np.minimum(x, maps.shape[3] - 1 - x), np.minimum(y, maps.shape[2] - 1 - y)
+
+
+def _quarter(maps: Maps, x: NDArray[np.intp], y: NDArray[np.intp]) -> tuple[Maps, Maps]:
+    patch = _neighbours(maps, x, y, 1)
+    inside_x, inside_y = (cells > 0 for cells in _to_border(maps, x, y))
+    dx = 0.25 * np.sign(patch[..., 1, 2] - patch[..., 1, 0]) * inside_x
+    dy = 0.25 * np.sign(patch[..., 2, 1] - patch[..., 0, 1]) * inside_y
+    return dx.astype(np.float32), dy.astype(np.float32)
+
+
+def _dark(maps: Maps, x: NDArray[np.intp], y: NDArray[np.intp]) -> tuple[Maps, Maps]:
+    log = np.log(np.maximum(_neighbours(maps, x, y, 1).astype(np.float64), 1e-6))
+    inside_x, inside_y = (cells > 0 for cells in _to_border(maps, x, y))
+    gx = np.where(inside_x, 0.5 * (log[..., 1, 2] - log[..., 1, 0]), 0.0)
+    gy = np.where(inside_y, 0.5 * (log[..., 2, 1] - log[..., 0, 1]), 0.0)
+    hxx = np.where(inside_x, log[..., 1, 2] - 2 * log[..., 1, 1] + log[..., 1, 0], -1.0)
+    hyy = np.where(inside_y, log[..., 2, 1] - 2 * log[..., 1, 1] + log[..., 0, 1], -1.0)
+    hxy = 0.25 * (log[..., 2, 2] - log[..., 2, 0] - log[..., 0, 2] + log[..., 0, 0])
+    hxy = np.where(inside_x & inside_y, hxy, 0.0)
+    det = hxx * hyy - hxy**2
+    good = (det > 1e-9) & (hxx < 0)
+    safe = np.where(good, det, 1.0)
+    dx = np.where(good, -(hyy * gx - hxy * gy) / safe, 0.0)
+    dy = np.where(good, -(hxx * gy - hxy * gx) / safe, 0.0)
+    return np.clip(dx, -0.75, 0.75).astype(np.float32), np.clip(dy, -0.75, 0.75).astype(np.float32)
+
+
+def _soft(maps: Maps, x: NDArray[np.intp], y: NDArray[np.intp]) -> tuple[Maps, Maps]:
+    offset = np.arange(-_SOFT_WINDOW, _SOFT_WINDOW + 1, dtype=np.float32)
+    room_x, room_y = (cells[..., None] >= np.abs(offset) for cells in _to_border(maps, x, y))
+    window = room_y[..., :, None] & room_x[..., None, :]
+    weight = np.maximum(_neighbours(maps, x, y, _SOFT_WINDOW), 0) * window
+    total = np.maximum(weight.sum(axis=(2, 3)), 1e-6)
+    dx = (weight * offset).sum(axis=(2, 3)) / total
+    dy = (weight * offset[:, None]).sum(axis=(2, 3)) / total
+    return dx.astype(np.float32), dy.astype(np.float32)
+
+
+def _blur(maps: Maps) -> Maps:
+    """Smooth with a 5-tap Gaussian of 0.8 cells; zeros outside, as in the paper's own code."""
+    taps = np.exp(-0.5 * (np.arange(-2, 3) / _BLUR_SIGMA) ** 2).astype(np.float32)
+    taps /= taps.sum()
+    padded = np.pad(maps, ((0, 0), (0, 0), (2, 2), (2, 2)))
+    width, height = maps.shape[3], maps.shape[2]
+    across = np.zeros((*padded.shape[:3], width), np.float32)
+    for i, tap in enumerate(taps):
+        across += tap * padded[..., i : i + width]
+    down = np.zeros(maps.shape, np.float32)
+    for i, tap in enumerate(taps):
+        down += tap * across[..., i : i + height, :]
+    return down
