@@ -1,0 +1,222 @@
+"""LSPD-style student: backbone, neck and a chain of light stages; what ships is backbone + neck + first stage.
+
+From the paper (LSPD, IEEE Sensors Journal 2023, abstract level): a fully convolutional backbone followed by a sequence
+of a small number of compact pose stages trained end to end; a stage is built from a lightweight multiscale residual
+block; only the backbone and the **first** stage are deployed, later stages carry the pose knowledge that is distilled.
+
+Our own choices, because the paper's inside is not public (every one is a field of :class:`LspdConfig`): the trunk
+(dilated MobileNetV1 as in Lightweight OpenPose, or a small dense residual pyramid that trains many times faster on a
+CPU), the neck, widths, the block's inside, the number of stages, and that a later stage reads the features concatenated
+with the previous heatmaps. No number of the paper is, or can be, claimed for this network.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lspdmobile.networks.blocks import ConvNormAct, MultiscaleBlock, ResidualBlock, initialise
+
+__all__ = ["AlignmentNeck", "LspdChain", "LspdConfig", "LspdStudent", "MobileNetTrunk", "PyramidTrunk"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LspdConfig:
+    """Everything that shapes an LSPD-style network.
+
+    Attributes:
+        keypoints: Number of heatmaps K.
+        input_size: Rows and columns of the input picture, multiples of 32.
+        trunk: ``"mobilenet"`` (stride 8) or ``"pyramid"`` (dense residual); both end at stride 8.
+        width: Channel factor of the MobileNet trunk.
+        pyramid_channels: Channels of the pyramid trunk at strides 2, 4, 8, 16 (and 32 if five are given).
+        pyramid_blocks: Residual blocks at strides 4, 8, 16 (and 32).
+        features: Channels C after the neck.
+        mid_channels: Channels m inside a multiscale block.
+        blocks: Multiscale blocks per stage.
+        branches: Linear branches of a multiscale block.
+        stages: Length of the training chain; the first is the student.
+    """
+
+    keypoints: int
+    input_size: tuple[int, int]
+    trunk: Literal["mobilenet", "pyramid"]
+    width: float = 1.0
+    pyramid_channels: tuple[int, ...] = (24, 32, 64, 96)
+    pyramid_blocks: tuple[int, ...] = (2, 3, 4)
+    features: int = 128
+    mid_channels: int = 64
+    blocks: int = 3
+    branches: tuple[str, ...] = ("3x3d1", "3x3d2", "1x1", "identity")
+    stages: int = 3
+
+    @property
+    def heatmap_stride(self) -> int:
+        """Input pixels per heatmap cell."""
+        return 8
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "LspdConfig":
+        """Rebuild from :meth:`to_dict`.
+
+        Raises:
+            TypeError: A field is missing or unknown.
+        """
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+class _DepthwiseSeparable(nn.Sequential):
+    """Depthwise 3x3 + norm + ReLU, then 1x1 + norm + ReLU (MobileNetV1)."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__(
+            ConvNormAct(in_channels, in_channels, 3, stride=stride, dilation=dilation, groups=in_channels),
+            ConvNormAct(in_channels, out_channels),
+        )
+
+
+class MobileNetTrunk(nn.Sequential):
+    """Dilated MobileNetV1 up to conv5_5, stride 8 (Lightweight OpenPose, arXiv 1811.12004)."""
+
+    def __init__(self, width: float = 1.0) -> None:
+        def c(channels: int) -> int:
+            return max(8, int(channels * width))
+
+        super().__init__(
+            ConvNormAct(3, c(32), 3, stride=2),
+            _DepthwiseSeparable(c(32), c(64)),
+            _DepthwiseSeparable(c(64), c(128), stride=2),
+            _DepthwiseSeparable(c(128), c(128)),
+            _DepthwiseSeparable(c(128), c(256), stride=2),
+            _DepthwiseSeparable(c(256), c(256)),
+            _DepthwiseSeparable(c(256), c(512)),
+            _DepthwiseSeparable(c(512), c(512), dilation=2),
+            *(_DepthwiseSeparable(c(512), c(512)) for _ in range(4)),
+        )
+        self.out_channels = c(512)
+
+
+class AlignmentNeck(nn.Module):
+    """Alignment block of Lightweight OpenPose: 1x1, three normless separable convolutions around a shortcut, 3x3."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.align = nn.Conv2d(in_channels, channels, 1)
+        layers: list[nn.Module] = []
+        for _ in range(3):
+            layers += [
+                nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
+                nn.ELU(),
+                nn.Conv2d(channels, channels, 1, bias=False),
+                nn.ELU(),
+            ]
+        self.trunk = nn.Sequential(*layers)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[N, C_in, H, W]`` to ``[N, C, H, W]``."""
+        x = F.relu(self.align(x))
+        return F.relu(self.conv(x + self.trunk(x)))
+
+
+class PyramidTrunk(nn.Module):
+    """Dense residual encoder with a top-down path that ends at stride 8.
+
+    Trains 10 to 25 times faster than depthwise convolutions on a CPU. The top-down path (its neck) adds bilinearly
+    upsampled coarse features to 1x1 laterals, then one 3x3.
+    """
+
+    def __init__(self, channels: tuple[int, ...], blocks: tuple[int, ...], features: int) -> None:
+        super().__init__()
+        self.stem = ConvNormAct(3, channels[0], 3, stride=2)
+        self.levels = nn.ModuleList(
+            nn.Sequential(ConvNormAct(low, high, 3, stride=2), *(ResidualBlock(high) for _ in range(count)))
+            for low, high, count in zip(channels[:-1], channels[1:], blocks, strict=True)
+        )
+        self.laterals = nn.ModuleList(ConvNormAct(high, features, act=False) for high in channels[2:])
+        self.smooth = ConvNormAct(features, features, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a picture ``[N, 3, H, W]`` to features ``[N, C, H/8, W/8]``."""
+        x = self.levels[0](self.stem(x))
+        levels: list[Tensor] = []
+        for level in list(self.levels)[1:]:
+            x = level(x)
+            levels.append(x)
+        top: Tensor | None = None
+        for lateral, level_out in zip(reversed(list(self.laterals)), reversed(levels), strict=True):
+            side = lateral(level_out)
+            if top is not None:
+                side = side + F.interpolate(top, scale_factor=2.0, mode="bilinear", align_corners=False)
+            top = side
+        out: Tensor = self.smooth(F.relu(top))
+        return out
+
+
+class StudentStage(nn.Module):
+    """Pose stage: 1x1 in, n multiscale blocks, 1x1, 1x1 to K heatmaps."""
+
+    def __init__(self, in_channels: int, config: LspdConfig) -> None:
+        super().__init__()
+        self.entry = ConvNormAct(in_channels, config.features)
+        self.blocks = nn.Sequential(
+            *(MultiscaleBlock(config.features, config.mid_channels, config.branches) for _ in range(config.blocks))
+        )
+        self.exit = ConvNormAct(config.features, config.features)
+        self.heatmap = nn.Conv2d(config.features, config.keypoints, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features ``[N, C_in, h, w]`` to heatmaps ``[N, K, h, w]``."""
+        y: Tensor = self.heatmap(self.exit(self.blocks(self.entry(x))))
+        return y
+
+
+def _backbone(config: LspdConfig) -> nn.Module:
+    if config.trunk == "mobilenet":
+        trunk = MobileNetTrunk(config.width)
+        return nn.Sequential(trunk, AlignmentNeck(trunk.out_channels, config.features))
+    return PyramidTrunk(config.pyramid_channels, config.pyramid_blocks, config.features)
+
+
+class LspdStudent(nn.Module):
+    """What ships: backbone, neck and the first stage."""
+
+    def __init__(self, config: LspdConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = _backbone(config)
+        self.stage = StudentStage(config.features, config)
+        initialise(self)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Map normalised pictures ``[N, 3, H, W]`` to heatmaps ``[N, K, H/stride, W/stride]``."""
+        heatmaps: Tensor = self.stage(self.backbone(pictures))
+        return heatmaps
+
+
+class LspdChain(nn.Module):
+    """What trains: the student, and later stages that refine its heatmaps and teach it."""
+
+    def __init__(self, config: LspdConfig) -> None:
+        super().__init__()
+        self.student = LspdStudent(config)
+        self.refine = nn.ModuleList(
+            StudentStage(config.features + config.keypoints, config) for _ in range(config.stages - 1)
+        )
+        for stage in self.refine:
+            initialise(stage)
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """Give the heatmaps of every stage, first (the student's) to last, each ``[N, K, h, w]``."""
+        features = self.student.backbone(pictures)
+        heatmaps = [self.student.stage(features)]
+        for stage in self.refine:
+            heatmaps.append(stage(torch.cat((features, heatmaps[-1]), dim=1)))
+        return heatmaps

@@ -1,0 +1,286 @@
+"""Students: the network that ships, with its preprocess contract, skeleton and training provenance.
+
+Our checkpoints are ``.safetensors`` files whose metadata holds one JSON text under the key ``lspdmobile``. A raw
+``.pth`` state dict is read with ``weights_only=True``: pickled code is never executed.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lspdmobile.artifact import sha256_of
+from lspdmobile.decode import DECODE_RULES, DecodeRule
+from lspdmobile.errors import BadInputError
+from lspdmobile.networks.lspd import LspdConfig, LspdStudent
+from lspdmobile.networks.presets import PRESETS, preset
+from lspdmobile.preprocess import PreprocessContract
+from lspdmobile.skeleton import SKELETONS, Skeleton, skeleton_named
+
+__all__ = [
+    "Student",
+    "bundled_students",
+    "load_checkpoint",
+    "load_student",
+    "resized",
+    "save_student",
+    "student_from_preset",
+]
+
+_METADATA_KEY: Final = "lspdmobile"
+_SCHEMA_VERSION: Final = 1
+_MOST_LISTED: Final = 12
+_SIZE_STEP: Final = 32
+_NAME: Final = re.compile(r"(?!\.\.?$)[^/\\\x00-\x1f]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Student:
+    """A trained network and everything needed to use it.
+
+    Attributes:
+        name: Short name; the stem of every file made from it.
+        network: In eval mode; maps ``[N, 3, H, W]`` to heatmaps ``[N, K, h, w]``.
+        config: What shapes the network.
+        contract: How pictures become inputs.
+        skeleton: Meaning of the K heatmaps.
+        decode_rule: How heatmaps become keypoints.
+        provenance: How it was trained, in JSON-able values.
+        metrics: What it scored, by set and metric, in JSON-able values.
+        sha256: Hash of the checkpoint file; empty for a network that has none.
+    """
+
+    name: str
+    network: LspdStudent
+    config: LspdConfig
+    contract: PreprocessContract
+    skeleton: Skeleton
+    decode_rule: DecodeRule = "dark"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+
+
+def bundled_students() -> dict[str, Path]:
+    """Give the checkpoints shipped with the package, by name."""
+    folder = Path(str(resources.files("lspdmobile") / "students"))
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def load_student(source: str, *, arch: str | None = None) -> Student:
+    """Load a bundled student, one of our ``.safetensors`` files, or a ``.pth`` state dict of a preset.
+
+    Args:
+        source: Bundled name or path.
+        arch: Preset that shapes a ``.pth`` file's network.
+
+    Raises:
+        BadInputError: Nothing is there, the file is damaged or holds code, its weights are not finite, or they do not
+            fit the architecture (every difference is listed).
+    """
+    bundled = bundled_students()
+    if source in bundled:
+        return _from_safetensors(bundled[source])
+    path = Path(source)
+    if not path.is_file():
+        known = ", ".join(bundled) or "none"
+        message = f"{source}: neither a bundled student ({known}) nor a file"
+        raise BadInputError(message)
+    if path.suffix == ".safetensors":
+        return _from_safetensors(path)
+    if path.suffix in (".pth", ".pt"):
+        return _from_state_dict(path, arch)
+    message = f"{path}: a student is a .safetensors file of ours or a .pth state dict, not {path.suffix or 'this'}"
+    raise BadInputError(message)
+
+
+def load_checkpoint(path: Path, *, device: str) -> dict[str, Any]:
+    """Read a training checkpoint; tensors and plain values only, pickled code is never executed.
+
+    Raises:
+        BadInputError: It is missing, damaged or holds code.
+    """
+    try:
+        saved = _unpickled(path, device)
+    except Exception as error:  # torch raises many kinds; every one means the file cannot be used
+        message = f"{path}: not a readable training checkpoint ({_first_line(error)})"
+        raise BadInputError(message) from error
+    if not isinstance(saved, dict):
+        message = f"{path}: not a training checkpoint"
+        raise BadInputError(message)
+    return saved
+
+
+def student_from_preset(name: str) -> Student:
+    """Build an untrained student of a preset, for counting and tests."""
+    config = preset(name)
+    return Student(
+        name=name,
+        network=LspdStudent(config).eval(),
+        config=config,
+        contract=PreprocessContract(input_size=config.input_size, heatmap_stride=config.heatmap_stride),
+        skeleton=next(s for s in SKELETONS.values() if s.count == config.keypoints),
+    )
+
+
+def save_student(student: Student, path: Path) -> None:
+    """Write a ``.safetensors`` checkpoint, replacing the file at once."""
+    header = {
+        "schema_version": _SCHEMA_VERSION,
+        "name": student.name,
+        "architecture": "lspd",
+        "config": student.config.to_dict(),
+        "contract": student.contract.to_dict(),
+        "skeleton": student.skeleton.name,
+        "decode_rule": student.decode_rule,
+        "provenance": dict(student.provenance),
+        "metrics": dict(student.metrics),
+    }
+    tensors = {k: v.detach().cpu().contiguous() for k, v in student.network.state_dict().items()}
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, metadata={_METADATA_KEY: json.dumps(header, sort_keys=True)})
+        partial.chmod(0o644)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        message = f"{path}: cannot be written ({error})"
+        raise BadInputError(message) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _from_safetensors(path: Path) -> Student:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        message = f"{path}: not a readable .safetensors file ({error}); it may be truncated, copy it again"
+        raise BadInputError(message) from error
+    if _METADATA_KEY not in metadata:
+        message = f"{path}: has no {_METADATA_KEY!r} metadata, so its architecture is unknown"
+        raise BadInputError(message)
+    return _from_header(path, metadata[_METADATA_KEY], tensors)
+
+
+def _from_header(path: Path, text: str, tensors: dict[str, Tensor]) -> Student:
+    try:
+        header = json.loads(text)
+        _check_header(header)
+        config = LspdConfig.from_dict(header["config"])
+        student = Student(
+            name=header["name"],
+            network=LspdStudent(config),
+            config=config,
+            contract=PreprocessContract.from_dict(header["contract"]),
+            skeleton=skeleton_named(header["skeleton"]),
+            decode_rule=header["decode_rule"],
+            provenance=dict(header["provenance"]),
+            metrics=dict(header["metrics"]),
+            sha256=sha256_of(path),
+        )
+        _check_agreement(student)
+    except Exception as error:  # a field of a wrong kind can fail anywhere while the network is built
+        fault = error if isinstance(error, BadInputError) else f"{type(error).__name__}: {_first_line(error)}"
+        message = f"{path}: its metadata cannot be used ({fault})"
+        raise BadInputError(message) from error
+    _fill(student.network, tensors, path)
+    return student
+
+
+def _check_header(header: Mapping[str, Any]) -> None:
+    schema, architecture, name, rule = (header[k] for k in ("schema_version", "architecture", "name", "decode_rule"))
+    if schema != _SCHEMA_VERSION or architecture != "lspd":
+        message = f"schema {schema!r} of architecture {architecture!r}; this version reads {_SCHEMA_VERSION} of 'lspd'"
+        raise BadInputError(message)
+    if rule not in DECODE_RULES:
+        message = f"unknown decode rule {rule!r}: choose from {', '.join(DECODE_RULES)}"
+        raise BadInputError(message)
+    if not _NAME.fullmatch(name):
+        message = f"name {name!r} cannot begin the names of files"
+        raise BadInputError(message)
+
+
+def _check_agreement(student: Student) -> None:
+    config, contract = student.config, student.contract
+    if config.keypoints != student.skeleton.count:
+        message = f"{config.keypoints} heatmaps do not fit {student.skeleton.name}'s {student.skeleton.count} joints"
+        raise BadInputError(message)
+    if (config.input_size, config.heatmap_stride) != (contract.input_size, contract.heatmap_stride):
+        message = f"the network takes {config.input_size}, its preprocess contract gives {contract.input_size}"
+        raise BadInputError(message)
+
+
+def _from_state_dict(path: Path, arch: str | None) -> Student:
+    if arch is None:
+        message = f"{path}: a state dict does not say its architecture; add --arch ({', '.join(PRESETS)})"
+        raise BadInputError(message)
+    base = student_from_preset(arch)
+    try:
+        tensors = _unpickled(path, "cpu")
+    except Exception as error:  # torch raises many kinds; every one means the file cannot be used
+        message = f"{path}: not a plain state dict of tensors, nothing in it was executed ({_first_line(error)})"
+        raise BadInputError(message) from error
+    if not isinstance(tensors, dict) or not all(isinstance(v, Tensor) for v in tensors.values()):
+        message = f"{path}: holds no state dict (tensor names to tensors); save network.state_dict()"
+        raise BadInputError(message)
+    _fill(base.network, tensors, path)
+    return replace(base, name=path.stem, sha256=sha256_of(path))
+
+
+def _unpickled(path: Path, device: str) -> Any:
+    return torch.load(path, map_location=device, weights_only=True)  # noqa: TID251 - the one place that may
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:160] if text else type(error).__name__
+
+
+def _fill(network: LspdStudent, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load weights into a network in eval mode after checking names, shapes and values."""
+    wanted = network.state_dict()
+    faults = [f"missing {name}" for name in wanted if name not in tensors]
+    faults += [f"unexpected {name}" for name in tensors if name not in wanted]
+    faults += [
+        f"{name} is {tuple(tensors[name].shape)}, {tuple(wanted[name].shape)} expected"
+        for name in wanted
+        if name in tensors and tensors[name].shape != wanted[name].shape
+    ]
+    if faults:
+        shown = "; ".join(faults[:_MOST_LISTED]) + ("; …" if len(faults) > _MOST_LISTED else "")
+        message = f"{path}: {len(faults)} differences from the architecture: {shown}"
+        raise BadInputError(message)
+    bad = [n for n, t in tensors.items() if not bool(torch.isfinite(t.to(wanted[n].dtype)).all())]
+    if bad:
+        message = f"{path}: weights are not finite (NaN or infinity) in {', '.join(bad[:_MOST_LISTED])}"
+        raise BadInputError(message)
+    network.load_state_dict(dict(tensors))
+    network.eval()
+
+
+def resized(student: Student, input_size: tuple[int, int]) -> Student:
+    """Give the same weights at another input size; the network is fully convolutional.
+
+    Raises:
+        BadInputError: A side is not a positive multiple of 32.
+    """
+    if any(side <= 0 or side % _SIZE_STEP for side in input_size):
+        message = f"--input-size {input_size[0]} {input_size[1]}: both sides must be multiples of {_SIZE_STEP}"
+        raise BadInputError(message)
+    return replace(
+        student,
+        config=replace(student.config, input_size=input_size),
+        contract=replace(student.contract, input_size=input_size),
+    )
