@@ -1,0 +1,1 @@
+"""Reports: the files a run leaves (schema), the tables a person reads in a terminal, and the HTML page."""

@@ -1,0 +1,238 @@
+"""``report.html``: one self-contained page that needs no network and runs no script.
+
+Everything that comes from a file, a name or a message is escaped; pictures are inlined as JPEG.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from html import escape
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lspdmobile.choices import Verdict
+from lspdmobile.drawing import draw_skeleton
+from lspdmobile.report.schema import ArtifactEntry, ParityEntry, Report
+from lspdmobile.report.style import style_sheet
+from lspdmobile.report.tables import MISSING, fraction, metric_name, milliseconds, parity_rows, pixels, size
+from lspdmobile.skeleton import Skeleton
+
+__all__ = ["WorstPicture", "render_html", "write_html"]
+
+FLOAT_COLOUR: Final = (70, 160, 255)
+ARTIFACT_COLOUR: Final = (255, 145, 0)
+_PICTURE_SIDE: Final = 480
+_JPEG_QUALITY: Final = 85
+_LONGEST_LIST: Final = 12
+_CLASSES: Final = {Verdict.PASS.value: "pass", Verdict.FAIL.value: "fail", Verdict.NOT_JUDGED.value: "unjudged"}
+_SAFETY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorstPicture:
+    """A picture on which an artifact drifted, to be shown with both skeletons.
+
+    Attributes:
+        title: Which artifact and picture.
+        picture: RGB ``[H, W, 3]`` uint8.
+        float_keypoints, artifact_keypoints: float32 ``[K, 3]``: x, y in picture pixels, score.
+        skeleton: Gives the limbs.
+        drift_px: Largest drift on this picture, in input pixels.
+    """
+
+    title: str
+    picture: NDArray[np.uint8]
+    float_keypoints: NDArray[np.float32]
+    artifact_keypoints: NDArray[np.float32]
+    skeleton: Skeleton
+    drift_px: float
+
+
+def write_html(path: Path, report: Report, *, worst: Sequence[WorstPicture] = ()) -> None:
+    """Write the page of a run."""
+    path.write_text(render_html(report, worst=worst), encoding="utf-8")
+
+
+def render_html(report: Report, *, worst: Sequence[WorstPicture] = ()) -> str:
+    """Give the page of a run as text.
+
+    Args:
+        report: What the run found.
+        worst: Pictures to show, worst first.
+    """
+    title = escape(f"{report.student.name}: parity report")
+    sections = (
+        _banner(report),
+        _section("Parity", _parity(report)),
+        _section("Why", _reasons(report)),
+        _section("Largest drifts", _pictures(worst)),
+        _section("Joints", _joints(report)),
+        _section("Artifacts", _artifacts(report)),
+        _section("Fusion certificate", _facts(report.fusion.certificate) if report.fusion else ""),
+        _section("Plan", _facts(report.plan)),
+        _section("Student and reference", _facts(_about(report))),
+        _section("Environment", _facts(report.environment)),
+    )
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_SAFETY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{style_sheet()}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
+        + "\n".join(section for section in sections if section)
+        + "\n<footer><p>The same numbers for machines: report.json. Drift is in input pixels, drops are in points "
+        "(hundredths of the metric), 1 MB is 10<sup>6</sup> bytes.</p></footer>\n</body>\n</html>\n"
+    )
+
+
+def _section(heading: str, content: str) -> str:
+    return f"<section>\n<h2>{escape(heading)}</h2>\n{content}\n</section>" if content else ""
+
+
+def _banner(report: Report) -> str:
+    passed = sum(a.verdict is Verdict.PASS for a in report.artifacts)
+    counts = f"{passed} of {len(report.artifacts)} artifacts passed on {report.reference.images} pictures"
+    verdict = report.verdict.value
+    return f'<p class="banner {_CLASSES[verdict]}" role="status">{escape(verdict.upper())}: {counts}</p>'
+
+
+def _table(caption: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay escaped rows out; the first cell of each names the row, a verdict is coloured."""
+    head = "".join(f'<th scope="col">{escape(h)}</th>' for h in headings)
+    lines = []
+    for first, *rest in rows:
+        cells = "".join(f"<td{_cell_class(text)}>{escape(text)}</td>" for text in rest)
+        lines.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">\n<table>'
+        f"<caption>{escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n"
+        + "\n".join(lines)
+        + "\n</tbody></table>\n</div>"
+    )
+
+
+def _cell_class(text: str) -> str:
+    return f' class="{_CLASSES[text]}"' if text in _CLASSES else ""
+
+
+def _parity(report: Report) -> str:
+    headings = ("network", "MB", "MACs", "parameters", "heatmap SNR dB", "drift px mean/p95/max", metric_name(report))
+    rows = [[getattr(row, field.name) for field in fields(row)] for row in parity_rows(report)]
+    caption = f"Every file that was written was read back and executed on {report.reference.images} pictures"
+    return _table(caption, (*headings, "drop in points", "executed by", "verdict"), rows)
+
+
+def _label(artifact: ArtifactEntry) -> str:
+    return f"{artifact.format.value} {artifact.precision.value}"
+
+
+def _reasons(report: Report) -> str:
+    items = [
+        f"<li><strong>{escape(_label(a))}</strong> ({escape(a.verdict.value)}): {escape(reason)}</li>"
+        for a in report.artifacts
+        for reason in (*a.reasons, *a.notes)
+    ]
+    return "<ul>\n" + "\n".join(items) + "\n</ul>" if items else ""
+
+
+def _joints(report: Report) -> str:
+    name = metric_name(report)
+    reference = report.reference.per_joint.get(name, {})
+    measured = [(_label(a), a.parity) for a in report.artifacts if a.parity is not None]
+    joints = dict.fromkeys([*reference, *(j for _, parity in measured for j in parity.per_joint_drift_px)])
+    if not joints:
+        return ""
+    rows = [
+        [
+            joint.replace("_", " "),
+            fraction(reference.get(joint)),
+            *(_joint_cell(parity, joint) for _, parity in measured),
+        ]
+        for joint in joints
+    ]
+    return _table(
+        f"{name} and mean drift in input pixels, by joint", ["joint", "float", *(n for n, _ in measured)], rows
+    )
+
+
+def _joint_cell(parity: ParityEntry, joint: str) -> str:
+    score, drift = parity.per_joint.get(joint), parity.per_joint_drift_px.get(joint)
+    return f"{fraction(score)} ({pixels(drift)} px)" if score is not None else f"{pixels(drift)} px"
+
+
+def _artifacts(report: Report) -> str:
+    headings = ("file", "bytes", "layout", "weights by dtype", "delegated", "export s", "latency ms", "sha256")
+    rows = [
+        [
+            artifact.file,
+            size(artifact.bytes),
+            artifact.layout.value if artifact.layout else MISSING,
+            ", ".join(f"{dtype} {size(n)}" for dtype, n in artifact.weight_bytes_by_dtype.items()) or MISSING,
+            f"{artifact.delegation.delegated} of {artifact.delegation.total}" if artifact.delegation else MISSING,
+            pixels(artifact.export_seconds),
+            milliseconds(artifact.latency_ms),
+            artifact.sha256[:16] if artifact.sha256 else MISSING,
+        ]
+        for artifact in report.artifacts
+    ]
+    return _table("What was written", headings, rows) if rows else ""
+
+
+def _about(report: Report) -> dict[str, object]:
+    reference = report.reference
+    shown = {k: v for k, v in reference.model_dump().items() if k != "per_joint"}
+    return {**report.student.model_dump(), **{f"reference {key}": value for key, value in shown.items()}}
+
+
+def _facts(values: Mapping[str, object]) -> str:
+    """Show a mapping as a definition list; long lists and mappings are only counted."""
+    lines = [f"<dt>{escape(str(key).replace('_', ' '))}</dt><dd>{_fact(value)}</dd>" for key, value in values.items()]
+    return "<dl>\n" + "\n".join(lines) + "\n</dl>" if lines else ""
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, Mapping):
+        return _facts(value) if len(value) <= _LONGEST_LIST else f"{len(value)} entries"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_fact, value)) if len(value) <= _LONGEST_LIST else f"{len(value)} entries"
+    if value is None or isinstance(value, bool):
+        return {None: MISSING, True: "yes", False: "no"}[value]
+    return escape(f"{value:.4g}" if isinstance(value, float) else str(value))
+
+
+def _pictures(worst: Sequence[WorstPicture]) -> str:
+    if not worst:
+        return ""
+    legend = " ".join(
+        f'<span class="swatch" style="background: rgb{colour}"></span> {name}'
+        for name, colour in (("float student", FLOAT_COLOUR), ("artifact", ARTIFACT_COLOUR))
+    )
+    return f'<p>{legend}</p>\n<div class="pictures">\n' + "\n".join(map(_figure, worst)) + "\n</div>"
+
+
+def _figure(worst: WorstPicture) -> str:
+    caption = escape(f"{worst.title}: a joint moved by {pixels(worst.drift_px)} px")
+    picture, scale = _scaled(worst.picture)
+    for keypoints, colour in ((worst.float_keypoints, FLOAT_COLOUR), (worst.artifact_keypoints, ARTIFACT_COLOUR)):
+        placed = keypoints * np.asarray([scale[0], scale[1], 1.0], np.float32)
+        picture = draw_skeleton(picture, placed, worst.skeleton, colour=colour)
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG", quality=_JPEG_QUALITY)
+    data = base64.b64encode(stream.getvalue()).decode("ascii")
+    return (
+        f'<figure><img alt="{caption}" width="{picture.shape[1]}" height="{picture.shape[0]}" '
+        f'src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+    )
+
+
+def _scaled(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+    """Bring the longer side to the shown size; gives the picture and its x and y scale."""
+    height, width = picture.shape[:2]
+    factor = _PICTURE_SIDE / max(height, width)
+    new = (max(1, round(width * factor)), max(1, round(height * factor)))
+    resized = Image.fromarray(picture).resize(new, Image.Resampling.BICUBIC)
+    return np.asarray(resized, np.uint8), (new[0] / width, new[1] / height)

@@ -1,0 +1,237 @@
+"""``report.json``: what one run found, as pydantic models (``manifest.json``'s are re-exported).
+
+Keys are only ever added within one schema version; a reader keeps keys it does not know. Numbers that do not exist (the
+SNR of identical heatmaps, the drift of heatmaps with NaN) are ``null``. Fractions are 0 to 1, drops are in points
+(hundredths), sizes in bytes, times in the unit their name says.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BeforeValidator, Field
+
+from lspdmobile.artifact import Delegation
+from lspdmobile.choices import Format, Layout, Precision, Verdict
+from lspdmobile.parity.compare import Parity
+from lspdmobile.parity.drop import MetricDrop
+from lspdmobile.report.files import Entry, File, read_file
+from lspdmobile.report.manifest import (
+    FileEntry,
+    GoldenEntry,
+    Manifest,
+    ManifestArtifact,
+    SkeletonEntry,
+    TensorEntry,
+    file_entries,
+    read_manifest,
+)
+
+__all__ = [
+    "ArtifactEntry",
+    "DelegationEntry",
+    "DriftEntry",
+    "FileEntry",
+    "FusionEntry",
+    "GoldenEntry",
+    "Manifest",
+    "ManifestArtifact",
+    "MetricEntry",
+    "ParityEntry",
+    "ReferenceEntry",
+    "Report",
+    "SkeletonEntry",
+    "StudentEntry",
+    "TensorEntry",
+    "file_entries",
+    "read_manifest",
+    "read_report",
+]
+
+REPORT_SCHEMA_VERSION: Final = 1
+
+
+def _finite_or_none(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
+
+
+class DriftEntry(Entry):
+    """Keypoint drift in input pixels; ``worst_image`` counts from 0 in the evaluation order."""
+
+    mean: Number
+    p95: Number
+    max: Number
+    worst_image: int
+    worst_picture: str | None = None
+
+
+class MetricEntry(Entry):
+    """A task metric of float student and artifact (fractions), its drop and 95 % interval (points)."""
+
+    name: str
+    float_value: float = Field(alias="float")
+    artifact: float
+    drop: float
+    ci95: tuple[float, float]
+
+    @classmethod
+    def of(cls, drop: MetricDrop) -> Self:
+        """Enter a measured drop."""
+        fields = {"float": drop.float_value, "artifact": drop.artifact_value, "drop": drop.drop, "ci95": drop.ci95}
+        return cls.model_validate({"name": drop.name, **fields})
+
+
+class ParityEntry(Entry):
+    """What separates a network or artifact from the float student; ``metric`` is null without labels."""
+
+    images: int
+    heatmap_snr_db: Number
+    heatmap_max_abs: Number
+    drift_px: DriftEntry
+    metric: MetricEntry | None
+    heatmap_relative_error: Number = None
+    agreement: float | None = None
+    per_joint: dict[str, float] = Field(default_factory=dict)
+    per_joint_drift_px: dict[str, Number] = Field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        parity: Parity,
+        drop: MetricDrop | None,
+        *,
+        worst_picture: str | None = None,
+        joints: Sequence[str] = (),
+        per_joint: Mapping[str, float] | None = None,
+    ) -> Self:
+        """Enter a comparison.
+
+        Args:
+            parity: The comparison.
+            drop: None without labels.
+            worst_picture: File name of picture ``parity.drift_px.worst_image``.
+            joints: Joint names, to enter the mean drift of each.
+            per_joint: The artifact's own task metric by joint, fractions.
+        """
+        drift = parity.drift_px
+        return cls(
+            images=parity.images,
+            heatmap_snr_db=parity.heatmap_snr_db,
+            heatmap_max_abs=parity.heatmap_max_abs,
+            drift_px=DriftEntry(
+                mean=drift.mean,
+                p95=drift.p95,
+                max=drift.max,
+                worst_image=drift.worst_image,
+                worst_picture=worst_picture,
+            ),
+            metric=None if drop is None else MetricEntry.of(drop),
+            heatmap_relative_error=parity.heatmap_relative_error,
+            agreement=drift.agreement,
+            per_joint=dict(per_joint or {}),
+            per_joint_drift_px=dict(zip(joints, drift.per_joint.tolist(), strict=True)) if joints else {},
+        )
+
+
+class DelegationEntry(Entry):
+    """How many operators the runtime's fast path takes."""
+
+    delegated: int
+    total: int
+    fraction: float
+    not_delegated: tuple[str, ...]
+    delegate: str = ""
+
+    @classmethod
+    def of(cls, delegation: Delegation) -> Self:
+        """Enter what an artifact's inspection found."""
+        return cls(
+            delegated=delegation.delegated,
+            total=delegation.total,
+            fraction=delegation.fraction,
+            not_delegated=delegation.not_delegated,
+            delegate=delegation.delegate,
+        )
+
+
+class ArtifactEntry(Entry):
+    """One artifact of the run; fields that a failed conversion leaves unknown are null."""
+
+    file: str
+    format: Format
+    precision: Precision
+    bytes: int | None
+    sha256: str | None
+    params: int
+    macs: int
+    weight_bytes_by_dtype: dict[str, int]
+    executed_by: str | None
+    export_seconds: float | None
+    latency_ms: float | None
+    delegation: DelegationEntry | None
+    parity: ParityEntry | None
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    layout: Layout | None = None
+    notes: tuple[str, ...] = ()
+
+
+class StudentEntry(Entry):
+    """The float student: multiply-accumulates and parameters before fusion."""
+
+    name: str
+    architecture: str
+    skeleton: str
+    input_size: tuple[int, int]
+    params: int
+    macs: int
+    bytes: int
+    sha256: str
+
+
+class ReferenceEntry(Entry):
+    """What the artifacts are measured against: the float student's run over the evaluation pictures."""
+
+    executed_by: str
+    data: str
+    images: int
+    decode_rule: str
+    metrics: dict[str, float] = Field(default_factory=dict)
+    per_joint: dict[str, dict[str, float]] = Field(default_factory=dict)
+
+
+class FusionEntry(Entry):
+    """The fused float network and the certificate that it equals the student."""
+
+    params: int
+    macs: int
+    bytes: int
+    executed_by: str
+    parity: ParityEntry | None
+    certificate: dict[str, Any]
+
+
+class Report(File):
+    """``report.json``."""
+
+    schema_version: Literal[1] = REPORT_SCHEMA_VERSION
+    student: StudentEntry
+    reference: ReferenceEntry
+    fusion: FusionEntry | None
+    plan: dict[str, Any]
+    artifacts: tuple[ArtifactEntry, ...]
+    verdict: Verdict
+    environment: dict[str, str]
+
+
+def read_report(path: Path) -> Report:
+    """Read a ``report.json``.
+
+    Raises:
+        BadInputError: It is missing, not JSON, of another schema version or lacks a key.
+    """
+    return read_file(path, Report, version=REPORT_SCHEMA_VERSION)
