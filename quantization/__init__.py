@@ -1,0 +1,1 @@
+"""Quantization: ranges and precisions; knows layers, knows no format."""

@@ -1,0 +1,217 @@
+"""A plan applied to a network: an exported program with quantize and dequantize nodes (PyTorch 2 export, PT2E).
+
+``prepare_pt2e`` places an observer at every tensor that becomes int8. Instead of running the pictures through them
+again, the plan's ranges are loaded into the activation observers; weight observers look at the weights themselves. The
+result equals what calibration over the same pictures gives, and one plan serves every format.
+
+Weights: int8 per output channel, symmetric, -127..127. Activations: int8 per tensor, asymmetric. Biases, input and
+output stay float. Which operators become integer follows the XNNPACK quantizer (convolution, add, each with the ReLU
+after it); the others, such as bilinear resize and ELU, stay float between a dequantize and a quantize node.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from lspdmobile.choices import Precision
+from lspdmobile.errors import BadInputError, EnvironmentLacksError
+from quantization.affine import SMALLEST_SCALE, AffineGrid, smallest_weight_scale
+from quantization.plan import QuantizationPlan, TensorRange
+
+__all__ = ["activation_grids", "exported_module", "quantized_module", "weight_scales_by_node"]
+
+
+def exported_module(network: nn.Module, input_size: tuple[int, int]) -> GraphModule:
+    """Export a network for one picture; its node names are the names a plan uses.
+
+    Args:
+        network: Float network in eval mode; maps ``[1, 3, H, W]`` to heatmaps.
+        input_size: Rows and columns H, W.
+
+    Raises:
+        ValueError: The network is in training mode.
+    """
+    if network.training:
+        message = "the network is in training mode; call eval() first"
+        raise ValueError(message)
+    with torch.no_grad():
+        exported = torch.export.export(network, (torch.zeros(1, 3, *input_size),))
+    return exported.module(check_guards=False)
+
+
+def quantized_module(
+    network: nn.Module, plan: QuantizationPlan, input_size: tuple[int, int], *, fold_quantize: bool = True
+) -> GraphModule:
+    """Give the network with the plan's int8 grids as quantize and dequantize nodes.
+
+    Args:
+        network: Fused float student in eval mode.
+        plan: A ``w8a8`` plan made from the same network and input size.
+        input_size: Rows and columns H, W.
+        fold_quantize: Store weights as int8 constants; false keeps them float in front of a quantize node.
+
+    Raises:
+        BadInputError: The plan has no range for a tensor of the network or is not a ``w8a8`` plan, or the network has
+            batch norms.
+        EnvironmentLacksError: torchao or executorch is absent.
+    """
+    if plan.precision is not Precision.W8A8:
+        message = f"a {plan.precision} plan cannot be written as int8 weights and activations; use a w8a8 plan"
+        raise BadInputError(message)
+    try:
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+        quantizer = _quantizer()
+    except ImportError as error:
+        message = f"w8a8 needs the package {error.name}: pip install 'lspdmobile[executorch]'"
+        raise EnvironmentLacksError(message) from error
+    exported = exported_module(network, input_size)
+    _refuse_batch_norm(exported)
+    with _quiet(), torch.no_grad():
+        prepared = prepare_pt2e(exported, quantizer)
+        _load(prepared, plan)
+        converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_quantize)
+    return converted
+
+
+def activation_grids(module: GraphModule) -> dict[str, AffineGrid]:
+    """Read back the grid of every int8 activation of a quantized module, by the name of the node it quantizes."""
+    grids: dict[str, AffineGrid] = {}
+    for node in module.graph.nodes:
+        if node.target is torch.ops.quantized_decomposed.quantize_per_tensor.default:
+            source, scale, zero_point, quant_min, quant_max = node.args[:5]
+            grids[source.name] = AffineGrid(
+                scale=float(scale), zero_point=int(zero_point), quant_min=int(quant_min), quant_max=int(quant_max)
+            )
+    return grids
+
+
+def weight_scales_by_node(module: GraphModule) -> dict[str, Tensor]:
+    """Read back the per-channel scales ``[C_out]`` of every int8 weight, by the name of the node that uses it."""
+    scales: dict[str, Tensor] = {}
+    for node in module.graph.nodes:
+        if node.target is torch.ops.quantized_decomposed.dequantize_per_channel.default:
+            for user in node.users:
+                scales[user.name] = _constant(module, node.args[1])
+    return scales
+
+
+def _quantizer() -> Any:
+    """Give the XNNPACK quantizer with plain min-max observers and no needless floor under the scales.
+
+    Its stock configuration keeps histograms and floors every scale at 2^-12, which would flatten small heatmap weights.
+    Its patterns with batch norm are left out: fused networks have none, and looking for them costs seconds.
+    """
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
+    from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
+
+    activation = QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-128,
+        quant_max=127,
+        qscheme=torch.per_tensor_affine,
+        is_dynamic=False,
+        observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=SMALLEST_SCALE),
+    )
+    weight = QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-127,
+        quant_max=127,
+        qscheme=torch.per_channel_symmetric,
+        ch_axis=0,
+        is_dynamic=False,
+        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=SMALLEST_SCALE),
+    )
+    quantizer = XNNPACKQuantizer()
+    quantizer.SUPPORTED_PATTERNS = [each for each in quantizer.SUPPORTED_PATTERNS if "bn" not in each.name]
+    return quantizer.set_global(QuantizationConfig(activation, activation, weight, None, False))
+
+
+def _refuse_batch_norm(exported: GraphModule) -> None:
+    """PT2E folds norms itself, after which a convolution's values are no longer those the plan was calibrated on."""
+    norms = [node.name for node in exported.graph.nodes if "batch_norm" in str(node.target)]
+    if norms:
+        message = f"{len(norms)} batch norms are not folded ({norms[0]} is the first): fuse the network, then quantize"
+        raise BadInputError(message)
+
+
+def _load(prepared: GraphModule, plan: QuantizationPlan) -> None:
+    """Fill every observer: activations from the plan, constants from their own values; shared observers merge."""
+    missing: list[str] = []
+    for observer, source in _observed(prepared):
+        if source.op == "get_attr":
+            observer(_constant(prepared, source))
+        elif source.name in plan.ranges:
+            _merge(observer, plan.ranges[source.name])
+        else:
+            missing.append(source.name)
+    if missing:
+        message = (
+            f"the plan has no range for {', '.join(missing)}: it was made from another network; "
+            "calibrate again with this network"
+        )
+        raise BadInputError(message)
+    _make_room_for_biases(prepared)
+
+
+def _make_room_for_biases(prepared: GraphModule) -> None:
+    """Widen the weight observers of channels whose bias would not fit into int32 (``smallest_weight_scale``)."""
+    observers = _observers(prepared)
+    for node in prepared.graph.nodes:
+        source, weight, bias = (*node.all_input_nodes, None, None, None)[:3]
+        if source in observers and weight in observers and bias is not None and bias.op == "get_attr":
+            scale = float(observers[source].calculate_qparams()[0])
+            floor = smallest_weight_scale(_constant(prepared, bias).double().numpy(), scale)
+            observer = observers[weight]
+            highest = torch.from_numpy(floor * observer.quant_max).to(observer.max_val)
+            observer.max_val = torch.maximum(observer.max_val, highest)
+
+
+def _observers(prepared: GraphModule) -> dict[Node, Any]:
+    """Give each observer's node and module."""
+    modules = dict(prepared.named_modules(remove_duplicate=False))
+    return {
+        node: modules[str(node.target)]
+        for node in prepared.graph.nodes
+        if node.op == "call_module" and hasattr(modules[str(node.target)], "calculate_qparams")
+    }
+
+
+def _observed(prepared: GraphModule) -> Iterator[tuple[Any, Node]]:
+    """Yield each observer module with the node whose values it sees."""
+    observers = _observers(prepared)
+    for node, observer in observers.items():
+        source = node.all_input_nodes[0]
+        while source in observers:
+            source = source.all_input_nodes[0]
+        yield observer, source
+
+
+def _merge(observer: Any, observed: TensorRange) -> None:
+    """Widen a min-max observer's range; a fresh one holds +inf and -inf."""
+    observer.min_val = torch.minimum(observer.min_val, torch.tensor(observed.low))
+    observer.max_val = torch.maximum(observer.max_val, torch.tensor(observed.high))
+
+
+def _constant(module: GraphModule, node: Node) -> Tensor:
+    value: Any = module
+    for part in str(node.target).split("."):
+        value = getattr(value, part)
+    if not isinstance(value, Tensor):
+        message = f"{node.name} is not a tensor constant"
+        raise TypeError(message)
+    return value.detach()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the deprecation notices of the quantization packages for one call."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,62 @@
+"""The quantization plan: precision, calibrated ranges and the calibration pictures every emitter applies."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lspdmobile.choices import Precision
+
+__all__ = ["QuantizationPlan", "TensorRange"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorRange:
+    """Smallest and largest value a tensor took over the calibration pictures."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationPlan:
+    """One plan for three runtimes.
+
+    Static integer precisions quantize weights per output channel, symmetric int8, and activations per tensor,
+    asymmetric; input and output stay float32.
+
+    Attributes:
+        precision: How weights and activations are stored.
+        ranges: Node name in the exported program of the fused network to its calibrated range; the input's name is
+            the program's own placeholder name. Empty for float precisions.
+        calibration: Normalised calibration inputs float32 ``[M, 3, H, W]``; empty for float precisions. Not written
+            to ``plan.json``, which holds its hash.
+        calibration_sha256: Hash of the calibration inputs; empty where none were used.
+    """
+
+    precision: Precision
+    ranges: Mapping[str, TensorRange] = field(default_factory=dict)
+    calibration: NDArray[np.float32] = field(
+        default_factory=lambda: np.empty((0, 3, 1, 1), np.float32), compare=False, repr=False
+    )
+    calibration_sha256: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what ``plan.json`` holds."""
+        return {
+            "schema_version": 1,
+            "precision": self.precision.value,
+            "weights": {"bits": 8, "granularity": "per-channel", "symmetric": True} if self._integer else None,
+            "activations": {"bits": 8, "granularity": "per-tensor", "symmetric": False, "estimator": "min-max"}
+            if self._integer
+            else None,
+            "calibration_pictures": len(self.calibration),
+            "calibration_sha256": self.calibration_sha256,
+            "ranges": {name: [r.low, r.high] for name, r in self.ranges.items()},
+        }
+
+    @property
+    def _integer(self) -> bool:
+        return self.precision.is_static_integer
