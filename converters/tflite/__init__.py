@@ -1,0 +1,10 @@
+"""TensorFlow Lite (LiteRT) artifacts: one ``.tflite`` file, executed here by the runtime phones ship.
+
+This package satisfies ``lspdmobile.artifact.Converter``.
+"""
+
+from converters.tflite.emit import SUFFIX, emit, supported
+from converters.tflite.execute import open_executor
+from converters.tflite.inspect import inspect
+
+__all__ = ["SUFFIX", "emit", "inspect", "open_executor", "supported"]

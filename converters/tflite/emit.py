@@ -1,0 +1,190 @@
+"""Fused network plus plan to one ``.tflite`` file.
+
+litert-torch converts the float network; ai-edge-quantizer then rewrites the float file with the plan's ranges. What was
+written is read back: a file whose convolution weights did not get the precision that was asked for is an error.
+"""
+
+import time
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from converters.tflite.flatbuffer import (
+    add_metadata,
+    constant_behind,
+    dtype_name,
+    main_graph,
+    operators,
+    read_model,
+    tensor_name,
+    to_bytes,
+)
+from converters.tflite.float_file import float_file
+from converters.tflite.plan import TensorRanges, activation_scales, recipe_for, tensor_ranges, wanted_scale
+from lspdmobile.artifact import Artifact, EmitRequest
+from lspdmobile.choices import Format, Layout, Precision
+from lspdmobile.errors import BadInputError, ConversionError, LspdmobileError
+
+__all__ = ["SUFFIX", "emit", "require_precision", "supported"]
+
+SUFFIX: str = ".tflite"
+
+_WEIGHTS: Final = {
+    Precision.FP32: "float32",
+    Precision.FP16: "float16",
+    Precision.W8: "int8",
+    Precision.W8A8: "int8",
+    Precision.W8A16: "int8",
+}
+_RESULTS: Final = {
+    Precision.FP32: "float32",
+    Precision.FP16: "float32",
+    Precision.W8: "float32",
+    Precision.W8A8: "int8",
+    Precision.W8A16: "int16",
+}
+_CONVOLUTIONS: Final = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"})
+_BORDER: Final = frozenset({"QUANTIZE", "DEQUANTIZE"})
+_SCALE_TOLERANCE: Final = 1e-4
+
+
+def supported() -> Mapping[Precision, Layout]:
+    """Give the precisions and each one's default layout; TFLite kernels are NHWC throughout."""
+    return dict.fromkeys(Precision, Layout.NHWC)
+
+
+def emit(request: EmitRequest) -> Artifact:
+    """Write the ``.tflite`` file; its input is ``input``, its output ``heatmaps``, both float32.
+
+    Raises:
+        ConversionError: The converter or the quantizer refused, or the file does not hold what was asked for.
+        BadInputError: An integer plan without calibration pictures.
+        EnvironmentLacksError: litert-torch or ai-edge-quantizer is absent.
+        ValueError: The network is in training mode.
+    """
+    precision = request.plan.precision
+    if request.network.training:
+        message = "the network is in training mode; call eval() first"
+        raise ValueError(message)
+    if precision.is_static_integer and not len(request.plan.calibration):
+        message = f"{precision} needs calibration pictures and the plan holds none; pass --calib"
+        raise BadInputError(message)
+    start = time.perf_counter()
+    try:
+        converted = float_file(request.network, request.input_size, request.layout)
+        content = converted.content
+        ranges = TensorRanges(by_name={}, measured=())
+        if precision is not Precision.FP32:
+            if precision.is_static_integer:
+                float_model = read_model(content)
+                ranges = tensor_ranges(content, float_model, request.network, request.plan, request.layout)
+            content = _quantize(content, precision, ranges)
+    except LspdmobileError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        message = f"{request.path.name}: the TFLite tool chain refused {precision}: {reason[0][:300]}"
+        raise ConversionError(message) from error
+    model = read_model(content)
+    add_metadata(model, request.metadata)
+    request.path.write_bytes(to_bytes(model))
+    written = read_model(request.path)
+    require_precision(written, precision, request.path)
+    return Artifact(
+        path=request.path,
+        format=Format.TFLITE,
+        precision=precision,
+        layout=request.layout,
+        seconds=time.perf_counter() - start + converted.seconds_before,
+        notes=_notes(written, precision, ranges),
+    )
+
+
+def require_precision(model: Any, precision: Precision, path: Path) -> None:
+    """Check that every convolution's weights, its arithmetic, and the borders are what a precision promises.
+
+    Raises:
+        ConversionError: A convolution kept other weights or computes in another type, or a border is not float32.
+    """
+    wrong = [fault for name, op, graph in operators(model) if (fault := _fault(model, name, op, graph, precision))]
+    if wrong:
+        message = (
+            f"{path.name}: {len(wrong)} convolutions are not {precision}, first {wrong[0]}; "
+            "the quantizer skipped them, so the file must not pass for what was asked"
+        )
+        raise ConversionError(message)
+    graph = main_graph(model)
+    for index in (*graph.inputs, *graph.outputs):
+        if (found := dtype_name(graph.tensors[index])) != "float32":
+            message = f"{path.name}: {tensor_name(graph.tensors[index])} is {found}, not float32"
+            raise ConversionError(message)
+
+
+def _fault(model: Any, name: str, operator: Any, graph: Any, precision: Precision) -> str | None:
+    """Say what is wrong with one operator; None where it is right or no convolution."""
+    if name not in _CONVOLUTIONS or (weight := constant_behind(model, graph, operator.inputs[1])) is None:
+        return None
+    result = graph.tensors[operator.outputs[0]]
+    found = dtype_name(weight), dtype_name(result)
+    wanted = _WEIGHTS[precision], _RESULTS[precision]
+    if found == wanted:
+        return None
+    return f"{tensor_name(result)} ({found[0]} weights and {found[1]} results, not {wanted[0]} and {wanted[1]})"
+
+
+def _quantize(float_content: bytes, precision: Precision, ranges: TensorRanges) -> bytes:
+    """Rewrite a float file with ai-edge-quantizer; give the file's bytes."""
+    recipe = recipe_for(precision)
+    from ai_edge_quantizer.quantizer import Quantizer
+
+    statistics = {
+        name: {"min": np.full((1,), r.low, np.float32), "max": np.full((1,), r.high, np.float32)}
+        for name, r in ranges.by_name.items()
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = Quantizer(float_content, recipe).quantize(
+            statistics or None, enable_progress_bar=False, enable_progress_report=False
+        )
+    return bytes(result.quantized_model)
+
+
+def _notes(model: Any, precision: Precision, ranges: TensorRanges) -> tuple[str, ...]:
+    """Say what the file does not honour of a static integer plan."""
+    if not precision.is_static_integer:
+        return ()
+    notes: list[str] = []
+    if ranges.measured:
+        notes.append(
+            f"{len(ranges.measured)} of {len(ranges.by_name)} activation ranges were measured on the float TFLite file "
+            "over the same pictures: the plan has no node with their values"
+        )
+    scales = activation_scales(model)
+    other = [
+        name
+        for name, scale in scales.items()
+        if name in ranges.by_name
+        and abs(scale - (wanted := wanted_scale(ranges.by_name[name], precision))) > _SCALE_TOLERANCE * wanted
+    ]
+    if other:
+        notes.append(
+            f"{len(other)} of {len(scales)} activation scales differ from the plan's: "
+            "the quantizer shares a scale between tensors or does not go below a smallest one"
+        )
+    floats = Counter(
+        name
+        for name, operator, graph in operators(model)
+        if name not in _BORDER and dtype_name(graph.tensors[operator.outputs[0]]) == "float32"
+    )
+    if floats:
+        kept = ", ".join(f"{count} {name}" for name, count in sorted(floats.items()))
+        notes.append(f"computed in float between dequantize and quantize: {kept}")
+    if precision is Precision.W8A16:
+        notes.append(
+            "XNNPACK has no int16 kernels: int16 operators run on TFLite's built-in ones, many times slower on a CPU"
+        )
+    return tuple(notes)

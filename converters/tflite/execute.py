@@ -1,0 +1,115 @@
+"""Runs a ``.tflite`` file with LiteRT, the runtime phones use, with its default XNNPACK delegate."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.tflite.flatbuffer import missing, read_model
+from converters.tflite.plan import to_layout
+from lspdmobile.artifact import Executor
+from lspdmobile.choices import Layout
+from lspdmobile.errors import BadInputError, ConversionError
+
+__all__ = ["LiteRtExecutor", "open_executor"]
+
+
+def open_executor(path: Path, *, threads: int = 1) -> Executor:
+    """Load a ``.tflite`` file with one float32 picture input and one float32 heatmap output.
+
+    Raises:
+        BadInputError: The file is damaged, or its input or output is of another kind.
+        ConversionError: The runtime refused the file.
+        EnvironmentLacksError: ai-edge-litert is absent.
+    """
+    read_model(path)
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise missing(error) from error
+    try:
+        interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        interpreter.allocate_tensors()
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    except (ValueError, RuntimeError) as error:
+        message = f"{path}: LiteRT cannot run this file: {str(error).strip().splitlines()[0]}"
+        raise ConversionError(message) from error
+    return LiteRtExecutor(path, interpreter, _only(path, inputs, "input"), _only(path, outputs, "output"))
+
+
+class LiteRtExecutor:
+    """One loaded file.
+
+    Args:
+        path: For messages.
+        interpreter: Loaded, with its tensors allocated.
+        input_detail, output_detail: The interpreter's description of its one input and output.
+    """
+
+    def __init__(
+        self, path: Path, interpreter: Any, input_detail: dict[str, Any], output_detail: dict[str, Any]
+    ) -> None:
+        self._path = path
+        self._interpreter = interpreter
+        self._input = input_detail
+        self._output = output_detail
+        self._layout = _layout(path, tuple(int(n) for n in self._input["shape"]))
+
+    @property
+    def name(self) -> str:
+        """Runtime, version and kernels, such as ``LiteRT 2.3.0 (XNNPACK)``."""
+        delegated = any(op["op_name"] == "DELEGATE" for op in self._interpreter._get_ops_details())
+        return f"LiteRT {version('ai-edge-litert')} ({'XNNPACK' if delegated else 'built-in kernels'})"
+
+    def heatmaps(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map normalised pictures ``[N, 3, H, W]`` to heatmaps ``[N, K, h, w]``, one by one.
+
+        Raises:
+            ValueError: The pictures do not have the file's size.
+            ConversionError: The runtime failed.
+        """
+        ordered = to_layout(pictures, self._layout)
+        if ordered.shape[1:] != tuple(self._input["shape"][1:]):
+            message = f"{self._path.name} takes {self._input['shape'].tolist()}, not pictures {list(ordered.shape)}"
+            raise ValueError(message)
+        results = [self._run(picture[None]) for picture in ordered]
+        shape = tuple(int(n) for n in self._output["shape"][1:])
+        stacked = np.concatenate(results) if results else np.empty((0, *shape), np.float32)
+        back = stacked.transpose(0, 3, 1, 2) if self._layout is Layout.NHWC else stacked
+        return np.ascontiguousarray(back)
+
+    def _run(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            self._interpreter.set_tensor(self._input["index"], picture)
+            self._interpreter.invoke()
+            result: NDArray[np.float32] = self._interpreter.get_tensor(self._output["index"])
+        except (ValueError, RuntimeError) as error:
+            message = f"{self._path.name}: LiteRT failed while running: {str(error).strip().splitlines()[0]}"
+            raise ConversionError(message) from error
+        return result
+
+
+def _only(path: Path, details: list[dict[str, Any]], what: str) -> dict[str, Any]:
+    """Give the one input or output, which must be a float32 tensor of rank 4."""
+    if len(details) != 1:
+        message = f"{path}: has {len(details)} {what}s; only files with one {what} can be run"
+        raise BadInputError(message)
+    detail = details[0]
+    if detail["dtype"] is not np.float32:
+        message = f"{path}: its {what} is {np.dtype(detail['dtype']).name}, not float32; export it with float32 borders"
+        raise BadInputError(message)
+    if len(detail["shape"]) != 4 or detail["shape"][0] != 1:
+        message = f"{path}: its {what} has shape {list(map(int, detail['shape']))}; four axes and batch 1 are needed"
+        raise BadInputError(message)
+    return detail
+
+
+def _layout(path: Path, shape: tuple[int, ...]) -> Layout:
+    if shape[3] == 3:
+        return Layout.NHWC
+    if shape[1] == 3:
+        return Layout.NCHW
+    message = f"{path}: its input {list(shape)} is no picture of three channels"
+    raise BadInputError(message)

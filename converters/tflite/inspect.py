@@ -1,0 +1,109 @@
+"""What is really inside a ``.tflite`` file, ours or not, and what XNNPACK takes of it on this machine."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from converters.tflite.flatbuffer import (
+    dtype_name,
+    main_graph,
+    operators,
+    read_metadata,
+    read_model,
+    tensor_name,
+)
+from lspdmobile.artifact import ArtifactFacts, Delegation, TensorFacts
+
+__all__ = ["inspect"]
+
+
+def inspect(path: Path) -> ArtifactFacts:
+    """Read a file's input, output, constants, operators, metadata and XNNPACK partition.
+
+    The delegation is that of the interpreter's own partition after loading, None where this machine cannot load the
+    file (custom operators, for instance).
+
+    Raises:
+        BadInputError: The file is unreadable, truncated or no TFLite file.
+        EnvironmentLacksError: ai-edge-litert is absent.
+    """
+    model = read_model(path)
+    graph = main_graph(model)
+    signature = model.signatureDefs[0] if len(model.signatureDefs or []) == 1 else None
+    return ArtifactFacts(
+        inputs=_facts(graph, graph.inputs, signature.inputs if signature else []),
+        outputs=_facts(graph, graph.outputs, signature.outputs if signature else []),
+        weight_bytes_by_dtype=_weight_bytes(model),
+        ops=dict(Counter(name for name, _, _ in operators(model)).most_common()),
+        delegation=_delegation(path),
+        metadata=read_metadata(model),
+    )
+
+
+def _facts(graph: Any, indices: Any, named: Any) -> tuple[TensorFacts, ...]:
+    """Describe inputs or outputs by their signature names, or tensor names where there is no signature."""
+    names = {entry.tensorIndex: entry.name.decode(errors="replace") for entry in named}
+    tensors = [(int(i), graph.tensors[i]) for i in indices]
+    return tuple(
+        TensorFacts(
+            name=names.get(index, tensor_name(tensor)),
+            shape=tuple(int(n) for n in (tensor.shape if tensor.shape is not None else ())),
+            dtype=dtype_name(tensor),
+        )
+        for index, tensor in tensors
+    )
+
+
+def _weight_bytes(model: Any) -> dict[str, int]:
+    """Sum the bytes of constants by dtype, a buffer that several tensors share once."""
+    seen: set[int] = set()
+    total: Counter[str] = Counter()
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            data = model.buffers[tensor.buffer].data
+            if data is not None and tensor.buffer not in seen:
+                seen.add(tensor.buffer)
+                total[dtype_name(tensor)] += len(data)
+    return dict(total.most_common())
+
+
+def _delegation(path: Path) -> Delegation | None:
+    """Read which operators the interpreter handed to its default delegate."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(model_path=str(path), num_threads=1)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError):
+        return None
+    nodes = interpreter._get_ops_details()
+    originals = [node for node in nodes if node["op_name"] != "DELEGATE"]
+    taken = _taken(originals, [node for node in nodes if node["op_name"] == "DELEGATE"])
+    left = Counter(node["op_name"] for node in originals if node["index"] not in taken)
+    return Delegation(
+        delegate="XNNPACK",
+        delegated=len(taken),
+        total=len(originals),
+        not_delegated=tuple(f"{name} x{count}" for name, count in left.most_common()),
+    )
+
+
+def _taken(originals: list[dict[str, Any]], partitions: list[dict[str, Any]]) -> set[int]:
+    """Give the indices of the operators inside the partitions.
+
+    The interpreter lists every original operator and, behind them, one node for each partition; a partition's operators
+    are those met when walking back from its outputs to its inputs.
+    """
+    producer = {int(tensor): node for node in originals for tensor in node["outputs"]}
+    taken: set[int] = set()
+    for partition in partitions:
+        borders = {int(tensor) for tensor in partition["inputs"]}
+        waiting = [int(tensor) for tensor in partition["outputs"]]
+        while waiting:
+            tensor = waiting.pop()
+            node = producer.get(tensor)
+            if tensor in borders or node is None or node["index"] in taken:
+                continue
+            taken.add(node["index"])
+            waiting.extend(int(i) for i in node["inputs"])
+    return taken

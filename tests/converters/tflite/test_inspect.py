@@ -1,0 +1,144 @@
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from torch import nn
+
+from converters import tflite
+from lspdmobile.artifact import Artifact, TensorFacts
+from lspdmobile.choices import Precision
+from lspdmobile.errors import BadInputError
+
+if TYPE_CHECKING:
+    from tests.converters.tflite.conftest import World
+
+PEERS = Path(__file__).parents[4] / "shared" / "data" / "peers"
+needs_peers = pytest.mark.skipif(not PEERS.is_dir(), reason="networks from outside (shared/data/peers) are not here")
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_borders_are_named_float32_and_nhwc(emitted: dict[Precision, Artifact], precision: Precision) -> None:
+    facts = tflite.inspect(emitted[precision].path)
+    assert facts.inputs == (TensorFacts(name="input", shape=(1, 64, 64, 3), dtype="float32"),)
+    assert facts.outputs == (TensorFacts(name="heatmaps", shape=(1, 8, 8, 5), dtype="float32"),)
+
+
+def test_nchw_shapes_are_told_as_they_are(nchw: Artifact) -> None:
+    facts = tflite.inspect(nchw.path)
+    assert facts.inputs[0].shape == (1, 3, 64, 64)
+    assert facts.outputs[0].shape == (1, 5, 8, 8)
+
+
+def test_operators_are_counted_by_name(emitted: dict[Precision, Artifact]) -> None:
+    assert dict(tflite.inspect(emitted[Precision.FP32].path).ops) == {
+        "CONV_2D": 18,
+        "DEPTHWISE_CONV_2D": 1,
+        "ADD": 5,
+        "PAD": 4,  # PyTorch pads strided convolutions on both sides, TFLite's SAME does not
+        "RESIZE_BILINEAR": 1,
+    }
+
+
+def test_weight_bytes_follow_from_the_parameters(world: "World", emitted: dict[Precision, Artifact]) -> None:
+    weights = sum(p.numel() for p in world.network.parameters() if p.ndim == 4)
+    biases = sum(p.numel() for p in world.network.parameters() if p.ndim == 1)
+    bytes_of = {p: tflite.inspect(a.path).weight_bytes_by_dtype for p, a in emitted.items()}
+    assert bytes_of[Precision.FP32]["float32"] == 4 * (weights + biases)
+    assert bytes_of[Precision.FP16]["float16"] == 2 * weights
+    assert bytes_of[Precision.FP16]["float32"] == 4 * biases
+    assert bytes_of[Precision.W8]["int8"] == weights
+    assert bytes_of[Precision.W8A16]["int64"] == 8 * biases
+
+
+def test_metadata_is_read_back_whole(emitted: dict[Precision, Artifact]) -> None:
+    for artifact in emitted.values():
+        found = tflite.inspect(artifact.path).metadata
+        assert found["skeleton"] == "tête, cou"
+        assert found["preprocess"] == '{"mean": [0.5]}'
+        assert found["version"] == "0.1.0"
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.W8, Precision.W8A8])
+def test_xnnpack_takes_every_operator(emitted: dict[Precision, Artifact], precision: Precision) -> None:
+    facts = tflite.inspect(emitted[precision].path)
+    assert facts.delegation is not None
+    assert facts.delegation.delegated == facts.delegation.total == sum(facts.ops.values())
+    assert facts.delegation.not_delegated == ()
+
+
+def test_xnnpack_takes_nothing_of_an_int16_file(emitted: dict[Precision, Artifact]) -> None:
+    delegation = tflite.inspect(emitted[Precision.W8A16].path).delegation
+    assert delegation is not None
+    assert delegation.delegated == 0
+    assert "CONV_2D x18" in delegation.not_delegated
+
+
+def test_operators_left_behind_are_named(half_elu: tuple[nn.Module, Artifact]) -> None:
+    facts = tflite.inspect(half_elu[1].path)
+    assert facts.delegation is not None
+    assert set(facts.delegation.not_delegated) == {"GREATER_EQUAL x1", "SELECT x1"}
+    assert facts.delegation.delegated == sum(facts.ops.values()) - 2 > 0
+
+
+def test_delegation_is_unknown_where_the_runtime_cannot_load_the_file(with_custom_operator: Path) -> None:
+    facts = tflite.inspect(with_custom_operator)
+    assert facts.ops["CUSTOM:NobodyKnows"] == 5
+    assert facts.delegation is None
+
+
+def test_a_truncated_file_is_refused_wherever_it_ends(emitted: dict[Precision, Artifact], tmp_path: Path) -> None:
+    whole = emitted[Precision.W8A8].path.read_bytes()
+    path = tmp_path / "cut.tflite"
+    for length in [0, 3, 7, 8, 40, *range(1000, len(whole), len(whole) // 25), len(whole) - 8]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(BadInputError, match=r"cut\.tflite"):
+            tflite.inspect(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04 a zip, perhaps", b"\x00" * 64, b"\x1c\x00\x00\x00TFL3" + b"\xff" * 64]
+)
+def test_files_of_another_kind_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other.tflite"
+    path.write_bytes(content)
+    with pytest.raises(BadInputError, match=r"other\.tflite"):
+        tflite.inspect(path)
+
+
+def test_absent_files_and_folders_are_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.tflite", tmp_path):
+        with pytest.raises(BadInputError, match="cannot be read"):
+            tflite.inspect(path)
+
+
+def test_an_operand_outside_the_file_is_refused(emitted: dict[Precision, Artifact], tmp_path: Path) -> None:
+    from converters.tflite.flatbuffer import main_graph, read_model, to_bytes
+
+    model = read_model(emitted[Precision.FP32].path)
+    main_graph(model).operators[3].inputs[0] = 9999
+    path = tmp_path / "planted.tflite"
+    path.write_bytes(to_bytes(model))
+    with pytest.raises(BadInputError, match="index 9999"):
+        tflite.inspect(path)
+
+
+@needs_peers
+def test_networks_from_outside_are_read() -> None:
+    facts = tflite.inspect(PEERS / "EfficientPoseRT_LITE.tflite")
+    assert facts.inputs == (TensorFacts(name="input_1_0", shape=(1, 224, 224, 3), dtype="float32"),)
+    assert facts.outputs[0].shape == (1, 224, 224, 16)
+    assert facts.weight_bytes_by_dtype["float16"] > 700_000
+    assert facts.ops["DEPTHWISE_CONV_2D"] == 14
+    assert facts.metadata["min_runtime_version"] == "1.9.0"
+    assert facts.delegation is not None
+    assert facts.delegation.total == sum(facts.ops.values())
+
+
+@needs_peers
+def test_a_network_from_outside_runs_if_it_has_one_output() -> None:
+    import numpy as np
+
+    executor = tflite.open_executor(PEERS / "EfficientPoseRT_LITE.tflite")
+    assert executor.heatmaps(np.zeros((1, 3, 224, 224), np.float32)).shape == (1, 16, 224, 224)
+    with pytest.raises(BadInputError, match="has 4 outputs"):
+        tflite.open_executor(PEERS / "EfficientPoseI.tflite")
