@@ -1,0 +1,212 @@
+"""From the fused student to a ``.mlpackage``: an ML Program that takes ``input`` and gives ``heatmaps``, both float32.
+
+======== =====================================================================================
+fp32     float32 weights and arithmetic
+fp16     float16 weights and arithmetic; input and output stay float32
+w8       the fp16 program with int8 weights, per output channel, symmetric (iOS 16)
+w8a8     the plan's int8 grids as ``quantize``/``dequantize`` around each layer, int8 weights (iOS 17)
+======== =====================================================================================
+
+The package is read back from disk and compared with what was asked for. It is also made reproducible: no date, no
+random identifiers, maps serialised in a fixed order.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from uuid import NAMESPACE_URL, uuid5
+
+from converters.coreml.mil.package import read_program, specification_path
+from converters.coreml.plan import check_precision, check_scales, coarse_scales
+from lspdmobile.artifact import Artifact, EmitRequest
+from lspdmobile.choices import Format, Layout, Precision
+from lspdmobile.errors import BadInputError, ConversionError, EnvironmentLacksError, LspdmobileError
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import GraphModule
+
+__all__ = ["INPUT_NAME", "OUTPUT_NAME", "SUFFIX", "emit", "supported"]
+
+SUFFIX: str = ".mlpackage"
+INPUT_NAME: Final = "input"
+OUTPUT_NAME: Final = "heatmaps"
+_SUPPORTED: Final = dict.fromkeys((Precision.FP32, Precision.FP16, Precision.W8, Precision.W8A8), Layout.NCHW)
+_LOWEST_TARGET: Final = {Precision.FP32: 15, Precision.FP16: 15, Precision.W8: 16, Precision.W8A8: 17}
+_DESCRIPTION_KEYS: Final = {
+    "author": "author",
+    "license": "license",
+    "licence": "license",
+    "version": "versionString",
+    "short_description": "shortDescription",
+}
+_DATE_KEY: Final = "com.github.apple.coremltools.conversion_date"
+_DEBUG_FILE: Final = "executorch_debug_handle_mapping.json"
+
+
+def supported() -> Mapping[Precision, Layout]:
+    """Give the precisions this format takes and each one's default layout."""
+    return dict(_SUPPORTED)
+
+
+def emit(request: EmitRequest) -> Artifact:
+    """Write a ``.mlpackage``.
+
+    Raises:
+        BadInputError: Precision, layout, deployment target or path do not go together.
+        ConversionError: Core ML Tools refused the network, or the file does not hold what was asked for.
+        EnvironmentLacksError: coremltools is absent.
+    """
+    precision = request.plan.precision
+    _check_request(request)
+    tools = _core_ml_tools()
+    target = _target(tools, request.deployment_target, precision)
+    start = time.perf_counter()
+    try:
+        module, exported = _exported(request)
+        model = _converted(tools, exported, precision, target, request.input_size)
+        model.save(str(request.path))
+        _settle(request.path, request.metadata)
+        notes = _checked(request.path, precision, module)
+    except LspdmobileError:
+        shutil.rmtree(request.path, ignore_errors=True)
+        raise
+    except Exception as error:
+        shutil.rmtree(request.path, ignore_errors=True)
+        reason = str(error).strip().splitlines()
+        message = f"Core ML {precision}: conversion failed: {reason[0] if reason else type(error).__name__}"
+        raise ConversionError(message) from error
+    return Artifact(
+        path=request.path,
+        format=Format.COREML,
+        precision=precision,
+        layout=request.layout,
+        seconds=time.perf_counter() - start,
+        notes=notes,
+    )
+
+
+def _check_request(request: EmitRequest) -> None:
+    precision = request.plan.precision
+    if precision not in _SUPPORTED:
+        message = f"Core ML has no {precision}; choose from {', '.join(_SUPPORTED)}"
+        raise BadInputError(message)
+    if request.layout is not Layout.NCHW:
+        message = f"Core ML packages are written as nchw, not {request.layout}; leave --layout out for this format"
+        raise BadInputError(message)
+    if request.path.suffix != SUFFIX:
+        message = f"{request.path}: a Core ML package's name must end in {SUFFIX}"
+        raise BadInputError(message)
+    if request.path.exists():
+        message = f"{request.path}: already exists; choose another name"
+        raise BadInputError(message)
+
+
+def _core_ml_tools() -> Any:
+    try:
+        import coremltools
+        import coremltools.optimize.coreml
+    except ImportError as error:
+        message = f"Core ML needs the package {error.name}: pip install coremltools"
+        raise EnvironmentLacksError(message) from error
+    return coremltools
+
+
+def _target(tools: Any, name: str, precision: Precision) -> Any:
+    """Give Core ML Tools' constant of a deployment target such as ``iOS17``."""
+    names = {target.name.lower(): target for target in tools.target if target.name.startswith("iOS")}
+    target = names.get(name.lower())
+    lowest = _LOWEST_TARGET[precision]
+    if target is None or int(target.name.removeprefix("iOS")) < lowest:
+        fitting = [t.name for t in names.values() if int(t.name.removeprefix("iOS")) >= lowest]
+        message = f"Core ML {precision} needs a minimum deployment target of {', '.join(fitting)}, not {name!r}"
+        raise BadInputError(message)
+    return target
+
+
+def _exported(request: EmitRequest) -> tuple["GraphModule | None", "ExportedProgram"]:
+    """Give the exported program, and under ``w8a8`` the quantized module it came from."""
+    import torch
+
+    network: Any = request.network
+    module: GraphModule | None = None
+    if request.plan.precision is Precision.W8A8:
+        from quantization.graph import quantized_module
+
+        network = module = quantized_module(request.network, request.plan, request.input_size)
+    with torch.no_grad():
+        exported = torch.export.export(network, (torch.zeros(1, 3, *request.input_size),))
+    return module, exported.run_decompositions({})
+
+
+def _converted(
+    tools: Any, exported: "ExportedProgram", precision: Precision, target: Any, input_size: tuple[int, int]
+) -> Any:
+    import numpy as np
+
+    arithmetic = tools.precision.FLOAT32 if precision is Precision.FP32 else tools.precision.FLOAT16
+    model = tools.convert(
+        exported,
+        convert_to="mlprogram",
+        minimum_deployment_target=target,
+        compute_precision=arithmetic,
+        inputs=[tools.TensorType(name=INPUT_NAME, shape=(1, 3, *input_size), dtype=np.float32)],
+        outputs=[tools.TensorType(name=OUTPUT_NAME, dtype=np.float32)],
+        skip_model_load=True,
+    )
+    if precision is not Precision.W8:
+        return model
+    optimize = tools.optimize.coreml
+    weights = optimize.OpLinearQuantizerConfig(
+        mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=0
+    )
+    return optimize.linear_quantize_weights(model, optimize.OptimizationConfig(global_config=weights))
+
+
+def _settle(path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the metadata, and take out what differs from one emission to the next."""
+    from coremltools.proto import Model_pb2
+
+    file = specification_path(path)
+    model = Model_pb2.Model.FromString(file.read_bytes())
+    model.description.metadata.userDefined.pop(_DATE_KEY, None)
+    for key, text in metadata.items():
+        if key in _DESCRIPTION_KEYS:
+            setattr(model.description.metadata, _DESCRIPTION_KEYS[key], text)
+        else:
+            model.description.metadata.userDefined[key] = text
+    file.write_bytes(model.SerializeToString(deterministic=True))
+    file.chmod(0o644)
+    (path / _DEBUG_FILE).unlink(missing_ok=True)
+    _rename_items(path / "Manifest.json")
+
+
+def _rename_items(manifest: Path) -> None:
+    """Give the package's items identifiers that follow from their paths."""
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    names = {old: str(uuid5(NAMESPACE_URL, item["path"])) for old, item in content["itemInfoEntries"].items()}
+    content["itemInfoEntries"] = {
+        names[old]: item for old, item in sorted(content["itemInfoEntries"].items(), key=lambda pair: pair[1]["path"])
+    }
+    content["rootModelIdentifier"] = names[content["rootModelIdentifier"]]
+    manifest.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+
+
+def _checked(path: Path, precision: Precision, module: "GraphModule | None") -> tuple[str, ...]:
+    """Read the package back and compare it with what was asked for; gives notes for the report."""
+    program = read_program(path)
+    integer_layers = 0
+    if module is not None:
+        from quantization.graph import activation_grids, weight_scales_by_node
+
+        integer_layers = len(weight_scales_by_node(module))
+        if integer_layers == 0:
+            message = f"{path}: the plan quantizes no layer; w8a8 would be a float file in disguise"
+            raise ConversionError(message)
+        check_scales(program, {name: grid.scale for name, grid in activation_grids(module).items()})
+    check_precision(program, precision, integer_layers=integer_layers)
+    coarse = coarse_scales(program)
+    return (f"{coarse} weight scales are so small that float16 rounds them by 1% or more",) if coarse else ()

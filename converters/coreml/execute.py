@@ -1,0 +1,107 @@
+"""Running a ``.mlpackage``: Core ML itself on macOS, our MIL executor everywhere else."""
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.coreml.mil.package import NamedType, Program, read_program
+from lspdmobile import __version__
+from lspdmobile.artifact import Executor
+from lspdmobile.errors import BadInputError, ConversionError, EnvironmentLacksError
+
+__all__ = ["CoreMlExecutor", "MilExecutor", "open_executor"]
+
+
+def open_executor(path: Path, *, threads: int = 1) -> Executor:
+    """Load a package from disk for execution.
+
+    Args:
+        path: The ``.mlpackage``.
+        threads: For the MIL executor; Core ML chooses for itself.
+
+    Raises:
+        BadInputError: The package is damaged or not an ML Program from one picture to one set of heatmaps.
+        ConversionError: The program holds something that cannot be executed here.
+    """
+    if sys.platform == "darwin":
+        return CoreMlExecutor(path)
+    return MilExecutor(path, threads=threads)
+
+
+class MilExecutor:
+    """Runs a package with our own interpreter, one picture at a time.
+
+    Programs have a fixed batch of one, and a reshape may have that written into it, so pictures are not stacked.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        from converters.coreml.mil.program import MilProgram
+
+        self._threads = threads
+        self._program = MilProgram.load(path)
+        self._input, self._output = _picture_to_heatmaps(self._program.program)
+
+    @property
+    def name(self) -> str:
+        """What runs the package, with its version."""
+        arithmetic = "emulated fp16" if self._program.uses_float16 else "fp32"
+        return f"MIL executor {__version__} ({arithmetic}; not the Neural Engine)"
+
+    def heatmaps(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map normalised pictures ``[N, 3, H, W]`` to heatmaps ``[N, K, h, w]``."""
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        try:
+            results = [self._program.predict({self._input.name: picture[None]}) for picture in pictures]
+        finally:
+            torch.set_num_threads(before)
+        return _stacked([result[self._output.name] for result in results], self._output)
+
+
+class CoreMlExecutor:
+    """Runs a package with Core ML, on whichever of CPU, GPU and Neural Engine it chooses (macOS only)."""
+
+    def __init__(self, path: Path) -> None:
+        self._input, self._output = _picture_to_heatmaps(read_program(path))
+        try:
+            import coremltools
+        except ImportError as error:
+            message = f"running Core ML needs the package {error.name}: pip install coremltools"
+            raise EnvironmentLacksError(message) from error
+        self._model: Any = coremltools.models.MLModel(str(path), compute_units=coremltools.ComputeUnit.ALL)
+
+    @property
+    def name(self) -> str:
+        """What runs the package, with its version."""
+        return f"Core ML (macOS {platform.mac_ver()[0]}, all compute units)"
+
+    def heatmaps(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map normalised pictures ``[N, 3, H, W]`` to heatmaps ``[N, K, h, w]``."""
+        results = [self._model.predict({self._input.name: picture[None]}) for picture in pictures]
+        return _stacked([result[self._output.name] for result in results], self._output)
+
+
+def _picture_to_heatmaps(program: Program) -> tuple[NamedType, NamedType]:
+    """Give the one input and the one output of a pose program."""
+    shapes = [value.type.shape for value in (*program.inputs, *program.outputs)]
+    if len(program.inputs) != 1 or len(program.outputs) != 1 or any(len(shape) != 4 for shape in shapes):
+        named = ", ".join(f"{value.name}: {value.type}" for value in (*program.inputs, *program.outputs))
+        message = f"{program.path}: not a program from one picture [1, 3, H, W] to heatmaps [1, K, h, w] ({named})"
+        raise BadInputError(message)
+    return program.inputs[0], program.outputs[0]
+
+
+def _stacked(results: list[NDArray[Any]], output: NamedType) -> NDArray[np.float32]:
+    if not results:
+        return np.empty((0, *(size or 0 for size in output.type.shape[1:])), np.float32)
+    heatmaps = np.concatenate(results).astype(np.float32, copy=False)
+    if heatmaps.shape[0] != len(results):
+        message = f"{output.name!r} has {heatmaps.shape[0]} entries for {len(results)} pictures"
+        raise ConversionError(message)
+    return heatmaps

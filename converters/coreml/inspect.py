@@ -1,0 +1,54 @@
+"""What is really inside a ``.mlpackage``, read from the file; needs neither coremltools nor torch."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from converters.coreml.mil.constants import Constant
+from converters.coreml.mil.package import NamedType, read_program
+from lspdmobile.artifact import ArtifactFacts, TensorFacts
+
+__all__ = ["inspect"]
+
+_PARAMETER_DTYPES: Final = ("bool", "string", "int32", "int64", "uint32")
+_FLEXIBLE: Final = -1
+
+
+def inspect(path: Path) -> ArtifactFacts:
+    """Read what is inside a package, ours or not.
+
+    Weight bytes count every stored constant of at least one axis whose dtype is not one that only parameters such as
+    strides have, under the dtype it is stored in: an int8 weight and its float16 scales count as int8 and float16.
+    Which operations the Neural Engine takes is not in the file, so nothing is said about delegation. Axes of flexible
+    length are shown as -1.
+
+    Raises:
+        BadInputError: The package is damaged or not an ML Program.
+        ConversionError: It has several functions, states or image inputs.
+    """
+    program = read_program(path)
+    weights: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    for operation in program.operations:
+        if operation.kind != "const":
+            kinds[operation.kind] += 1
+        for bound in (bound for bounds in operation.inputs.values() for bound in bounds):
+            if isinstance(bound, Constant) and _is_weight(bound):
+                weights[bound.type.dtype.name] += bound.stored_bytes
+    return ArtifactFacts(
+        inputs=tuple(_facts(value) for value in program.inputs),
+        outputs=tuple(_facts(value) for value in program.outputs),
+        weight_bytes_by_dtype=dict(weights.most_common()),
+        ops=dict(kinds.most_common()),
+        delegation=None,
+        metadata=program.metadata,
+    )
+
+
+def _is_weight(constant: Constant) -> bool:
+    return bool(constant.type.shape) and constant.type.dtype.name not in _PARAMETER_DTYPES
+
+
+def _facts(value: NamedType) -> TensorFacts:
+    shape = tuple(_FLEXIBLE if size is None else size for size in value.type.shape)
+    return TensorFacts(name=value.name, shape=shape, dtype=value.type.dtype.name)

@@ -1,0 +1,200 @@
+"""The inputs of one operation while it is being planned, and the kernel that planning gives.
+
+A planner reads every input its operation has. What it cannot honour it refuses, and an input that it never reads is
+refused too, so that nothing in a file is skipped silently.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.coreml.mil.constants import Constant, TensorType
+from converters.coreml.mil.package import Binding, Operation
+from lspdmobile.errors import ConversionError
+
+__all__ = ["Arguments", "Kernel", "Planner"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """What runs an operation.
+
+    Attributes:
+        operands: Values it needs when it runs, in the order ``run`` takes them.
+        run: Maps the operands' tensors to the output tensor, or to a tuple of them.
+    """
+
+    operands: tuple[Binding, ...]
+    run: Callable[..., Any]
+
+
+class Arguments:
+    """Inputs of one operation.
+
+    Args:
+        operation: The operation.
+        constants: Every constant known so far, by value name.
+        types: Type of every value known so far, by value name.
+    """
+
+    def __init__(
+        self, operation: Operation, constants: Mapping[str, Constant], types: Mapping[str, TensorType]
+    ) -> None:
+        self.operation = operation
+        self._constants = constants
+        self._types = types
+        self._unread = set(operation.inputs)
+
+    def refuse(self, attribute: str, why: str) -> NoReturn:
+        """Refuse the operation because of one attribute.
+
+        Raises:
+            ConversionError: Always; names the operation, its first output and the attribute.
+        """
+        message = f"{self.operation.label}: {attribute} {why}"
+        raise ConversionError(message)
+
+    def has(self, name: str) -> bool:
+        """Whether the input is given."""
+        return name in self.operation.inputs
+
+    def require_all_read(self) -> None:
+        """Refuse inputs that no planner looked at.
+
+        Raises:
+            ConversionError: There is one.
+        """
+        if self._unread:
+            self.refuse(sorted(self._unread)[0], "is not implemented")
+
+    def bindings(self, name: str) -> tuple[Binding, ...]:
+        """Give what a variadic input is bound to.
+
+        Raises:
+            ConversionError: The input is missing.
+        """
+        self._unread.discard(name)
+        bound = self.operation.inputs.get(name, ())
+        if not bound:
+            self.refuse(name, "is missing")
+        return bound
+
+    def kernel(self, run: Callable[..., Any], *names: str) -> Kernel:
+        """Give a kernel over the named inputs; those ending in ``?`` may be absent and are then passed as None.
+
+        ``run`` takes one tensor per name.
+        """
+        operands: list[Binding] = []
+        given: list[bool] = []
+        for name in names:
+            plain = name.removesuffix("?")
+            given.append(plain == name or self.has(plain))
+            if given[-1]:
+                operands.append(self._only(plain))
+        if all(given):
+            return Kernel(operands=tuple(operands), run=run)
+
+        def run_with_gaps(*tensors: Any) -> Any:
+            present = iter(tensors)
+            return run(*(next(present) if here else None for here in given))
+
+        return Kernel(operands=tuple(operands), run=run_with_gaps)
+
+    def type_of(self, name: str) -> TensorType:
+        """Give the type of an input."""
+        bound = self._only(name)
+        if isinstance(bound, Constant):
+            return bound.type
+        return self._types[bound]
+
+    def rank(self, name: str) -> int:
+        """Give the number of axes of an input."""
+        return len(self.type_of(name).shape)
+
+    def constant(self, name: str) -> Constant:
+        """Give an input that must be constant.
+
+        Raises:
+            ConversionError: It is missing, or only known when the program runs.
+        """
+        bound = self._only(name)
+        if isinstance(bound, Constant):
+            return bound
+        if bound not in self._constants:
+            self.refuse(name, "is computed while the program runs; only constants are implemented")
+        return self._constants[bound]
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Give a constant numeric input."""
+        value = self.constant(name).value
+        if isinstance(value, str):
+            self.refuse(name, f"is the text {value!r}, not numbers")
+        return value
+
+    def integers(self, name: str, *, default: Sequence[int] | None = None, count: int | None = None) -> tuple[int, ...]:
+        """Give a constant list of integers, of ``count`` entries if that is given."""
+        if default is not None and not self.has(name):
+            return tuple(default)
+        values = tuple(int(value) for value in self.array(name).reshape(-1))
+        if count is not None and len(values) != count:
+            self.refuse(name, f"has {len(values)} entries, not {count}")
+        return values
+
+    def integer(self, name: str, *, default: int | None = None) -> int:
+        """Give a constant integer."""
+        return self.integers(name, default=None if default is None else (default,), count=1)[0]
+
+    def number(self, name: str, *, default: float | None = None) -> float:
+        """Give a constant number."""
+        if default is not None and not self.has(name):
+            return default
+        values = self.array(name)
+        if values.size != 1:
+            self.refuse(name, f"has {values.size} entries, not 1")
+        return float(values.reshape(()))
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """Give a constant truth value."""
+        return bool(self.integer(name, default=int(default)))
+
+    def flags(self, name: str, *, count: int) -> tuple[bool, ...]:
+        """Give a constant list of truth values; all false where absent."""
+        return tuple(bool(value) for value in self.integers(name, default=(0,) * count, count=count))
+
+    def text(self, name: str, allowed: Sequence[str], *, default: str | None = None) -> str:
+        """Give a constant text out of those that are implemented."""
+        if default is not None and not self.has(name):
+            return default
+        value = self.constant(name).value
+        if not isinstance(value, str):
+            self.refuse(name, "is a number, not text")
+        if value not in allowed:
+            self.refuse(name, f"{value!r} is not implemented; implemented: {', '.join(allowed)}")
+        return value
+
+    def axis(self, name: str, rank: int, *, default: int | None = None) -> int:
+        """Give a constant axis, counted from the front."""
+        value = self.integer(name, default=default)
+        return self._normal(name, value, rank)
+
+    def axes(self, name: str, rank: int) -> tuple[int, ...]:
+        """Give constant axes, counted from the front; every axis where absent."""
+        return tuple(self._normal(name, value, rank) for value in self.integers(name, default=range(rank)))
+
+    def _normal(self, name: str, axis: int, rank: int) -> int:
+        if not -rank <= axis < max(rank, 1):
+            self.refuse(name, f"{axis} is no axis of a tensor of rank {rank}")
+        return int(np.mod(axis, rank)) if rank else 0
+
+    def _only(self, name: str) -> Binding:
+        bound = self.bindings(name)
+        if len(bound) != 1:
+            self.refuse(name, f"is bound to {len(bound)} values, not 1")
+        return bound[0]
+
+
+Planner = Callable[[Arguments], Kernel]
+"""Checks an operation's attributes and gives its kernel."""

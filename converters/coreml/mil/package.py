@@ -1,0 +1,197 @@
+"""A saved ``.mlpackage`` read back from disk: its one ML Program, as plain data.
+
+Reads the manifest, the specification and the weights and nothing else; needs neither coremltools nor torch. What an
+executor cannot honour (old neural networks, several functions, states, images) is refused by name.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converters.coreml.mil.constants import BlobFile, Constant, TensorType, constant_from_value, tensor_type
+from converters.coreml.mil.schema import OTHER_MODEL_TYPES, model_from_bytes
+from lspdmobile.errors import BadInputError, ConversionError
+
+__all__ = ["Binding", "NamedType", "Operation", "Program", "read_program", "specification_path"]
+
+Binding = str | Constant
+"""What an operation's input is bound to: the name of a value, or a constant written in place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedType:
+    """A value's name and type."""
+
+    name: str
+    type: TensorType
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One operation.
+
+    Attributes:
+        kind: Such as ``conv``.
+        inputs: Parameter name to what it is bound to; several for variadic parameters. Attributes other than the
+            operation's own name are listed here too: that is how constants carry their value.
+        outputs: Values it makes.
+    """
+
+    kind: str
+    inputs: Mapping[str, tuple[Binding, ...]]
+    outputs: tuple[NamedType, ...]
+
+    @property
+    def label(self) -> str:
+        """Kind and first output, for messages."""
+        return f"{self.kind} {self.outputs[0].name!r}" if self.outputs else self.kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """An ML Program with one function.
+
+    Attributes:
+        path: The package.
+        specification_version: 6 is iOS 15, 7 iOS 16, 8 iOS 17, 9 iOS 18.
+        inputs, outputs: Of the function.
+        operations: In execution order, constants among them.
+        metadata: User-defined entries, and ``author``, ``license``, ``version``, ``short_description`` where set.
+    """
+
+    path: Path
+    specification_version: int
+    inputs: tuple[NamedType, ...]
+    outputs: tuple[NamedType, ...]
+    operations: tuple[Operation, ...]
+    metadata: Mapping[str, str]
+
+
+def specification_path(path: Path) -> Path:
+    """Find the ``.mlmodel`` file of a package through its manifest.
+
+    Raises:
+        BadInputError: This is no package, or its manifest cannot be read or names no file inside it.
+    """
+    manifest = path / "Manifest.json"
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        relative = Path(content["itemInfoEntries"][content["rootModelIdentifier"]]["path"])
+    except OSError as error:
+        message = f"{path}: not a .mlpackage (Manifest.json: {error.strerror or error})"
+        raise BadInputError(message) from error
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"{manifest}: cannot be read as a package manifest; export the package again"
+        raise BadInputError(message) from error
+    if relative.is_absolute() or ".." in relative.parts:
+        message = f"{manifest}: names a model outside the package; refused"
+        raise BadInputError(message)
+    return path / "Data" / relative
+
+
+def read_program(path: Path) -> Program:
+    """Read a package's ML Program.
+
+    Raises:
+        BadInputError: The package is damaged, incomplete or not an ML Program.
+        ConversionError: The program uses what is not implemented: several functions, states, images.
+    """
+    file = specification_path(path)
+    try:
+        model = model_from_bytes(file.read_bytes())
+    except OSError as error:
+        message = f"{file}: cannot be read ({error.strerror or error}); export the package again"
+        raise BadInputError(message) from error
+    except ValueError as error:
+        message = f"{file}: not a Core ML specification or cut short; export the package again"
+        raise BadInputError(message) from error
+    function = _only_function(model, path)
+    if function.opset not in function.block_specializations:
+        message = f"{file}: the function's opset {function.opset!r} has no block; export the package again"
+        raise BadInputError(message)
+    block = function.block_specializations[function.opset]
+    blobs: dict[str, BlobFile] = {}
+    operations = tuple(_operation(message, file.parent, blobs) for message in block.operations)
+    inputs = tuple(_named_type(named, f"input {named.name!r}") for named in function.inputs)
+    return Program(
+        path=path,
+        specification_version=model.specificationVersion,
+        inputs=inputs,
+        outputs=_outputs(block, inputs, operations, file),
+        operations=operations,
+        metadata=_metadata(model.description.metadata),
+    )
+
+
+def _only_function(model: Any, path: Path) -> Any:
+    if not model.HasField("mlProgram"):
+        kind = next((name for name in OTHER_MODEL_TYPES if model.HasField(name)), None)
+        what = f"holds a {kind}, not an ML Program" if kind else "holds no ML Program or is cut short"
+        message = f"{path}: {what}; convert it again with convert_to='mlprogram'"
+        raise BadInputError(message)
+    description, functions = model.description, model.mlProgram.functions
+    if len(functions) != 1 or description.functions:
+        names = ", ".join(sorted(functions)) or "none"
+        message = f"{path}: multi-function programs are not implemented (functions: {names})"
+        raise ConversionError(message)
+    if description.state:
+        message = f"{path}: stateful programs are not implemented (state {description.state[0].name!r})"
+        raise ConversionError(message)
+    for feature in (*description.input, *description.output):
+        if not feature.type.HasField("multiArrayType"):
+            message = f"{path}: {feature.name!r} is not a multi-array; images and other types are not implemented"
+            raise ConversionError(message)
+    return next(iter(functions.values()))
+
+
+def _named_type(named: Any, where: str) -> NamedType:
+    return NamedType(name=named.name, type=tensor_type(named.type, where))
+
+
+def _operation(message: Any, folder: Path, blobs: dict[str, BlobFile]) -> Operation:
+    first = message.outputs[0].name if message.outputs else "?"
+    where = f"{message.type} {first!r}"
+    if message.blocks or not message.outputs:
+        what = "control flow (an operation with blocks)" if message.blocks else "an operation without outputs"
+        text = f"{where}: {what} is not implemented"
+        raise ConversionError(text)
+    inputs: dict[str, tuple[Binding, ...]] = {}
+    for name, argument in message.inputs.items():
+        inputs[name] = tuple(
+            constant_from_value(binding.value, folder, blobs, f"{where}: {name}")
+            if binding.HasField("value")
+            else str(binding.name)
+            for binding in argument.arguments
+        )
+    for name, value in message.attributes.items():
+        if name != "name":
+            inputs[name] = (constant_from_value(value, folder, blobs, f"{where}: {name}"),)
+    return Operation(
+        kind=message.type,
+        inputs=inputs,
+        outputs=tuple(_named_type(named, f"{where}: output {named.name!r}") for named in message.outputs),
+    )
+
+
+def _outputs(
+    block: Any, inputs: tuple[NamedType, ...], operations: tuple[Operation, ...], file: Path
+) -> tuple[NamedType, ...]:
+    known = {value.name: value for value in inputs}
+    known.update((value.name, value) for operation in operations for value in operation.outputs)
+    missing = [name for name in block.outputs if name not in known]
+    if missing or not block.outputs:
+        message = f"{file}: no operation makes the output {', '.join(missing) or '(none named)'}; export it again"
+        raise BadInputError(message)
+    return tuple(known[name] for name in block.outputs)
+
+
+def _metadata(metadata: Any) -> dict[str, str]:
+    fixed = {
+        "author": metadata.author,
+        "license": metadata.license,
+        "version": metadata.versionString,
+        "short_description": metadata.shortDescription,
+    }
+    return {**dict(sorted(metadata.userDefined.items())), **{key: text for key, text in fixed.items() if text}}

@@ -1,0 +1,123 @@
+"""How a precision shows in a written package, and the read-back that proves it: nothing is quantized in name only."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from converters.coreml.mil.constants import Constant
+from converters.coreml.mil.package import Operation, Program
+from lspdmobile.choices import Precision
+from lspdmobile.errors import ConversionError
+
+__all__ = ["check_precision", "check_scales", "coarse_scales", "weight_dtypes"]
+
+_WEIGHTED: Final = ("conv", "conv_transpose", "linear")
+_DATA_INPUTS: Final = ("quantized_data", "data", "indices", "nonzero_data", "source_val", "val")
+_FLOAT16_STEP: Final = 2.0**-24
+_COARSE: Final = 0.01
+
+
+def weight_dtypes(program: Program) -> dict[str, str]:
+    """Give the stored dtype of every layer's weight, by the name of the layer's output."""
+    makers = _makers(program)
+    dtypes: dict[str, str] = {}
+    for operation in program.operations:
+        if operation.kind in _WEIGHTED:
+            bound = operation.inputs["weight"][0]
+            dtypes[operation.outputs[0].name] = _stored_dtype(bound, makers)
+    return dtypes
+
+
+def check_precision(program: Program, precision: Precision, *, integer_layers: int) -> None:
+    """Compare what a package holds with what was asked for.
+
+    Args:
+        program: Read back from disk.
+        precision: What was asked for.
+        integer_layers: How many layers must have int8 weights under ``w8a8``; every layer must under ``w8``.
+
+    Raises:
+        ConversionError: A layer's weights are of another dtype, or ``w8a8`` has no quantized activations.
+    """
+    dtypes = weight_dtypes(program)
+    expected = {Precision.FP32: "float32", Precision.FP16: "float16"}.get(precision, "int8")
+    wrong = {name: dtype for name, dtype in dtypes.items() if dtype != expected}
+    allowed = len(dtypes) - integer_layers if precision is Precision.W8A8 else 0
+    if not dtypes or len(wrong) > allowed:
+        examples = ", ".join(f"{name} ({dtype})" for name, dtype in list(wrong.items())[:3]) or "no layer has weights"
+        message = f"{program.path}: {precision} was asked for, but {len(wrong)} layers are not {expected}: {examples}"
+        raise ConversionError(message)
+    kinds = Counter(operation.kind for operation in program.operations)
+    if precision is Precision.W8A8 and kinds["quantize"] < integer_layers:
+        message = f"{program.path}: {kinds['quantize']} quantized activations for {integer_layers} int8 layers"
+        raise ConversionError(message)
+
+
+def check_scales(program: Program, scales: Mapping[str, float]) -> None:
+    """Find every activation scale of the plan in a ``w8a8`` package.
+
+    Core ML Tools may divide a scale by another one around an addition, but each grid keeps its own scale in at least
+    one ``quantize`` or ``dequantize``.
+
+    Args:
+        program: Read back from disk.
+        scales: Tensor name to scale.
+
+    Raises:
+        ConversionError: A scale is not in the file.
+    """
+    makers = _makers(program)
+    written = [
+        float(constant.value.reshape(()))
+        for operation in program.operations
+        if operation.kind in ("quantize", "dequantize")
+        and (constant := _resolved(operation.inputs["scale"][0], makers)) is not None
+        and not isinstance(constant.value, str)
+        and constant.value.size == 1
+    ]
+    lost = [
+        name
+        for name, scale in scales.items()
+        if not any(abs(have - scale) <= 2.0**-10 * scale + _FLOAT16_STEP for have in written)
+    ]
+    if lost:
+        message = (
+            f"{program.path}: the calibrated ranges of {', '.join(lost[:3])} ({len(lost)} in all) are not in the file"
+        )
+        raise ConversionError(message)
+
+
+def coarse_scales(program: Program) -> int:
+    """Count the weight scales that are so small that float16 rounds them by up to one percent or more."""
+    makers = _makers(program)
+    count = 0
+    for operation in program.operations:
+        if operation.kind.startswith("constexpr_") and "scale" in operation.inputs:
+            constant = _resolved(operation.inputs["scale"][0], makers)
+            if constant is not None and not isinstance(constant.value, str) and constant.value.dtype == np.float16:
+                count += int((constant.value < _FLOAT16_STEP / 2 / _COARSE).sum())
+    return count
+
+
+def _makers(program: Program) -> dict[str, Operation]:
+    return {value.name: operation for operation in program.operations for value in operation.outputs}
+
+
+def _stored_dtype(bound: str | Constant, makers: Mapping[str, Operation]) -> str:
+    """Follow a weight to the constant that is stored in the file."""
+    if isinstance(bound, Constant):
+        return bound.type.dtype.name
+    maker = makers.get(bound)
+    data = next((name for name in _DATA_INPUTS if maker is not None and name in maker.inputs), None)
+    if maker is None or data is None:
+        return "computed"
+    return _stored_dtype(maker.inputs[data][0], makers)
+
+
+def _resolved(bound: str | Constant, makers: Mapping[str, Operation]) -> Constant | None:
+    if isinstance(bound, Constant):
+        return bound
+    maker = makers.get(bound)
+    return _resolved(maker.inputs["val"][0], makers) if maker is not None and maker.kind == "const" else None
