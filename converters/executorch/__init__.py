@@ -1,0 +1,10 @@
+"""ExecuTorch artifacts: one ``.pte`` file for the XNNPACK backend, executed here by the runtime phones ship.
+
+This package satisfies ``lspdmobile.artifact.Converter``.
+"""
+
+from converters.executorch.emit import SUFFIX, emit, supported
+from converters.executorch.execute import open_executor
+from converters.executorch.inspect import inspect
+
+__all__ = ["SUFFIX", "emit", "inspect", "open_executor", "supported"]

@@ -1,0 +1,134 @@
+"""Fused network plus plan to one ``.pte`` file for XNNPACK; input and output are float32, contiguous NCHW.
+
+======== =====================================================================================
+fp32     float32 weights and arithmetic
+w8a8     int8 weights per output channel and int8 activations by the plan; resizing and ELU compute in float between
+======== =====================================================================================
+
+fp16 is not offered: the XNNPACK backend stores convolution weights as float32 whatever the network's type, so such a
+file would be as big as fp32 and half precision in name only. The written file is read back and compared with the plan.
+"""
+
+import json
+import time
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from converters.executorch.inspect import METADATA_METHOD, inspect
+from converters.executorch.plan import check_grids, check_precision
+from converters.executorch.program import missing, read_program
+from lspdmobile.artifact import Artifact, EmitRequest
+from lspdmobile.choices import Format, Layout, Precision
+from lspdmobile.errors import BadInputError, ConversionError, LspdmobileError
+
+if TYPE_CHECKING:
+    from quantization.affine import AffineGrid
+
+__all__ = ["SUFFIX", "emit", "supported"]
+
+SUFFIX: str = ".pte"
+_MISSING: Final = "Missing out variants: {'quantized_decomposed"
+_SUPPORTED: Final = dict.fromkeys((Precision.FP32, Precision.W8A8), Layout.NCHW)
+
+
+def supported() -> Mapping[Precision, Layout]:
+    """Give the precisions this format takes and each one's default layout."""
+    return dict(_SUPPORTED)
+
+
+def emit(request: EmitRequest) -> Artifact:
+    """Write the ``.pte`` file.
+
+    Raises:
+        BadInputError: The precision or the layout is not offered, or the plan is of another network.
+        ConversionError: ExecuTorch refused the network, or the file does not hold what was asked for.
+        EnvironmentLacksError: executorch or torchao is absent.
+        ValueError: The network is in training mode.
+    """
+    _check(request)
+    start = time.perf_counter()
+    content, grids = _compile(request)
+    request.path.write_bytes(content)
+    try:
+        program = read_program(request.path)
+        graphs = check_precision(request.path, program, request.plan.precision)
+        if request.plan.precision is Precision.W8A8:
+            check_grids(request.path, graphs, grids)
+    except LspdmobileError:
+        request.path.unlink()
+        raise
+    return Artifact(
+        path=request.path,
+        format=Format.EXECUTORCH,
+        precision=request.plan.precision,
+        layout=request.layout,
+        seconds=time.perf_counter() - start,
+        notes=_notes(request),
+    )
+
+
+def _check(request: EmitRequest) -> None:
+    precision = request.plan.precision
+    if precision not in _SUPPORTED:
+        why = (
+            "XNNPACK stores its weights as float32"
+            if precision is Precision.FP16
+            else "the XNNPACK backend has no such"
+        )
+        message = f"ExecuTorch artifacts are not offered in {precision} ({why}); choose from {', '.join(_SUPPORTED)}"
+        raise BadInputError(message)
+    if request.layout is not Layout.NCHW:
+        message = (
+            "ExecuTorch artifacts take and give NCHW: the runtime ignores strides, so an NHWC border would need a "
+            "transposition in the program; use --layout nchw or leave the option out"
+        )
+        raise BadInputError(message)
+    if request.network.training:
+        message = "the network is in training mode; call eval() first"
+        raise ValueError(message)
+
+
+def _compile(request: EmitRequest) -> "tuple[bytes, Mapping[str, AffineGrid]]":
+    """Give the file's bytes and the grids it must hold."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _lowered(request)
+    except ImportError as error:
+        raise missing(error) from error
+    except LspdmobileError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        left = (
+            "; a quantized layer stayed outside of XNNPACK, which cannot take its kind" if _MISSING in reason[0] else ""
+        )
+        message = f"{request.path.name}: ExecuTorch refused {request.plan.precision}: {reason[0][:300]}{left}"
+        raise ConversionError(message) from error
+
+
+def _lowered(request: EmitRequest) -> "tuple[bytes, Mapping[str, AffineGrid]]":
+    import torch
+
+    from converters.executorch.lowering import lower
+    from quantization.graph import activation_grids, quantized_module
+
+    network, grids = request.network, dict[str, "AffineGrid"]()
+    if request.plan.precision is Precision.W8A8:
+        network = module = quantized_module(network, request.plan, request.input_size)
+        grids = activation_grids(module)
+    with torch.no_grad():
+        exported = torch.export.export(network, (torch.zeros(1, 3, *request.input_size),))
+    metadata = json.dumps(dict(request.metadata), ensure_ascii=False)
+    return lower(exported, {METADATA_METHOD: metadata}), grids
+
+
+def _notes(request: EmitRequest) -> tuple[str, ...]:
+    """Say what the file computes outside of what was asked for."""
+    facts = inspect(request.path)
+    notes = []
+    if facts.delegation is not None and facts.delegation.not_delegated:
+        left = ", ".join(facts.delegation.not_delegated)
+        notes.append(f"left to ExecuTorch's portable kernels, which are slow: {left}")
+    return tuple(notes)

@@ -1,0 +1,146 @@
+"""What is really inside a ``.pte`` file, ours or not.
+
+Operators inside XNNPACK's blobs are named ``xnnpack::Conv2d``; the others keep their name, such as ``aten::elu.out``.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+from converters.executorch.program import XNNPACK, XnnGraph, forward_plan, read_program, xnnpack_graphs
+from lspdmobile.artifact import ArtifactFacts, Delegation, TensorFacts
+from lspdmobile.errors import BadInputError
+
+__all__ = ["METADATA_METHOD", "inspect"]
+
+METADATA_METHOD: Final = "lspdmobile_metadata"
+"""Constant method whose one output is a JSON object of text entries."""
+
+_DTYPES: Final = {
+    "BYTE": ("uint8", 1),
+    "CHAR": ("int8", 1),
+    "SHORT": ("int16", 2),
+    "INT": ("int32", 4),
+    "LONG": ("int64", 8),
+    "HALF": ("float16", 2),
+    "FLOAT": ("float32", 4),
+    "DOUBLE": ("float64", 8),
+    "BOOL": ("bool", 1),
+    "BFLOAT16": ("bfloat16", 2),
+}
+_TEXT_FIELDS: Final = {"String": "string_val", "Int": "int_val", "Double": "double_val", "Bool": "bool_val"}
+
+
+def inspect(path: Path) -> ArtifactFacts:
+    """Read a program's inputs, outputs, constants, operators, delegates and metadata.
+
+    Inputs and outputs have no names in this format; they are called by position. Blobs of delegates other than XNNPACK
+    are not opened: each counts as one operator, and their weights are not in the byte table.
+
+    Raises:
+        BadInputError: The file is unreadable, truncated or no ExecuTorch program.
+        EnvironmentLacksError: executorch is absent.
+    """
+    program = read_program(path)
+    try:
+        return _facts(path, program)
+    except (LookupError, AttributeError, TypeError, ValueError) as error:
+        message = f"{path}: is damaged ({type(error).__name__} while reading its program); export it again"
+        raise BadInputError(message) from error
+
+
+def _facts(path: Path, program: Any) -> ArtifactFacts:
+    plan = forward_plan(program)
+    graphs = tuple(xnnpack_graphs(program, path))
+    inside = Counter(f"xnnpack::{node.kind}" for graph in graphs for node in graph.nodes)
+    inside.update(f"delegate::{delegate.id}" for delegate in plan.delegates if delegate.id != XNNPACK)
+    outside = _kernel_calls(plan)
+    return ArtifactFacts(
+        inputs=_tensors(plan, plan.inputs, "input"),
+        outputs=_tensors(plan, plan.outputs, "output"),
+        weight_bytes_by_dtype=_weight_bytes(plan, graphs),
+        ops=dict((inside + outside).most_common()),
+        delegation=Delegation(
+            delegate=", ".join(dict.fromkeys(_delegate_name(delegate.id) for delegate in plan.delegates)) or "none",
+            delegated=inside.total(),
+            total=inside.total() + outside.total(),
+            not_delegated=tuple(f"{name} x{count}" for name, count in outside.most_common()),
+        ),
+        metadata=_metadata(program),
+    )
+
+
+def _delegate_name(identifier: str) -> str:
+    return "XNNPACK" if identifier == XNNPACK else str(identifier)
+
+
+def _kernel_calls(plan: Any) -> Counter[str]:
+    """Count the operators that no delegate took."""
+    calls: Counter[str] = Counter()
+    for chain in plan.chains:
+        for instruction in chain.instructions:
+            index = getattr(instruction.instr_args, "op_index", None)
+            if index is not None:
+                operator = plan.operators[index]
+                calls[f"{operator.name}.{operator.overload}" if operator.overload else operator.name] += 1
+    return calls
+
+
+def _tensors(plan: Any, indices: list[int], what: str) -> tuple[TensorFacts, ...]:
+    facts = []
+    for position, index in enumerate(indices):
+        value = plan.values[index].val
+        sizes = getattr(value, "sizes", None)
+        dtype = _dtype(value)[0] if sizes is not None else type(value).__name__.lower()
+        facts.append(TensorFacts(name=f"{what}_{position}", shape=tuple(map(int, sizes or ())), dtype=dtype))
+    return tuple(facts)
+
+
+def _dtype(tensor: Any) -> tuple[str, int]:
+    """Give name and element bytes."""
+    name = tensor.scalar_type.name
+    return _DTYPES.get(name, (name.lower(), 1))
+
+
+def _weight_bytes(plan: Any, graphs: tuple[XnnGraph, ...]) -> dict[str, int]:
+    """Sum the bytes of constants by dtype: in XNNPACK's blobs, with their per-channel scales, and outside of them."""
+    total: Counter[str] = Counter()
+    for graph in graphs:
+        for value in graph.values:
+            total[value.dtype] += value.constant_bytes
+            total["float32"] += value.scales_bytes
+    seen: set[int] = set()
+    for entry in plan.values:
+        buffer = getattr(entry.val, "data_buffer_idx", 0)
+        if buffer and buffer not in seen and entry.val.allocation_info is None:
+            seen.add(buffer)
+            name, size = _dtype(entry.val)
+            count = 1
+            for length in entry.val.sizes:
+                count *= length
+            total[name] += count * size
+    return {name: size for name, size in total.most_common() if size}
+
+
+def _metadata(program: Any) -> dict[str, str]:
+    """Read constant methods: ours as its entries, any other by its name."""
+    entries: dict[str, str] = {}
+    for plan in program.execution_plan:
+        if plan.inputs or len(plan.outputs) != 1:
+            continue
+        value = plan.values[plan.outputs[0]].val
+        field = _TEXT_FIELDS.get(type(value).__name__)
+        if field is None:
+            continue
+        text = str(getattr(value, field))
+        entries.update(_entries(text) if plan.name == METADATA_METHOD else {plan.name: text})
+    return entries
+
+
+def _entries(text: str) -> dict[str, str]:
+    try:
+        parsed = json.loads(text)
+    except json.JSONDecodeError:
+        return {METADATA_METHOD: text}
+    return {str(k): str(v) for k, v in parsed.items()} if isinstance(parsed, dict) else {METADATA_METHOD: text}

@@ -1,0 +1,85 @@
+"""How a plan shows in a written ``.pte``, and the read-back that proves it: nothing is quantized in name only."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from converters.executorch.program import XnnGraph, XnnNode, forward_plan, xnnpack_graphs
+from lspdmobile.choices import Precision
+from lspdmobile.errors import ConversionError
+from quantization.affine import AffineGrid
+
+__all__ = ["activation_grids", "check_grids", "check_precision"]
+
+_SCALE_TOLERANCE: Final = 1e-6
+
+
+def activation_grids(graphs: tuple[XnnGraph, ...]) -> frozenset[tuple[float, int]]:
+    """Give scale and zero point of every int8 activation in the XNNPACK graphs of a file."""
+    return frozenset(
+        (value.scale, value.zero_point)
+        for graph in graphs
+        for value in graph.values
+        if value.scale is not None and value.zero_point is not None and not value.constant_bytes
+    )
+
+
+def check_precision(path: Path, program: Any, precision: Precision) -> tuple[XnnGraph, ...]:
+    """Compare what a file holds with what was asked for.
+
+    Args:
+        path: For messages.
+        program: Read back from ``path``.
+        precision: ``fp32``: every layer with weights in XNNPACK is float32 throughout. ``w8a8``: every layer with
+            weights is in XNNPACK, there is at least one, and its input, weights and output are int8.
+
+    Returns:
+        The file's XNNPACK graphs.
+
+    Raises:
+        ConversionError: The file holds something else.
+    """
+    graphs = tuple(xnnpack_graphs(program, path))
+    integer = precision is Precision.W8A8
+    wanted = ("int8" if integer else "float32",) * 3
+    layers = [_types(node) for graph in graphs for node in graph.nodes if node.filter is not None]
+    wrong = {" x ".join(types[:2]) + " to " + types[2] for types in layers if types != wanted}
+    if integer:
+        wrong |= {op.name for op in forward_plan(program).operators if "conv" in op.name or "mm" in op.name}
+    if wrong or (integer and not layers):
+        found = ", ".join(sorted(wrong)) or "no layer with weights"
+        message = f"{path}: {precision} was asked for, but the file computes {found}"
+        raise ConversionError(message)
+    return graphs
+
+
+def check_grids(path: Path, graphs: tuple[XnnGraph, ...], grids: Mapping[str, AffineGrid]) -> None:
+    """Find every activation grid of the quantized network in the file, and nothing else.
+
+    Args:
+        path: For messages.
+        graphs: Read back from ``path``.
+        grids: Tensor name to its grid.
+
+    Raises:
+        ConversionError: A grid is not in the file, or the file has one that nobody asked for.
+    """
+    written = activation_grids(graphs)
+    lost = [name for name, grid in grids.items() if not any(_same(grid, *have) for have in written)]
+    extra = [have for have in written if not any(_same(grid, *have) for grid in grids.values())]
+    if lost or extra:
+        message = (
+            f"{path}: the calibrated ranges did not arrive: {len(lost)} of {len(grids)} are not in the file"
+            f"{' (' + ', '.join(lost[:3]) + ')' if lost else ''}, {len(extra)} in it are not the plan's"
+        )
+        raise ConversionError(message)
+
+
+def _types(node: XnnNode) -> tuple[str, str, str]:
+    """Give the dtypes of input, weights and output."""
+    source, weights, result = (value.dtype if value else "none" for value in (node.input, node.filter, node.output))
+    return source, weights, result
+
+
+def _same(grid: AffineGrid, scale: float, zero_point: int) -> bool:
+    return abs(grid.scale - scale) <= _SCALE_TOLERANCE * grid.scale and grid.zero_point == zero_point

@@ -1,0 +1,199 @@
+"""Reads a ``.pte`` file from disk: its program, and the XNNPACK graphs inside its delegate blobs."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+from converters.executorch.flatbuffer import Schema, decode, parse_schema
+from lspdmobile.errors import BadInputError, EnvironmentLacksError
+
+__all__ = ["XNNPACK", "XnnGraph", "XnnNode", "XnnValue", "forward_plan", "missing", "read_program", "xnnpack_graphs"]
+
+XNNPACK: Final = "XnnpackBackend"
+
+_MAGIC: Final = b"ET12"
+_SHORTEST_FILE: Final = 8
+_XNN_MAGIC: Final = b"XH00"
+_XNN_OFFSETS: Final = struct.Struct("<II")
+_XNN_OFFSETS_AT: Final = 10
+_DTYPES: Final = {
+    1: "float32",
+    2: "float16",
+    3: "int8",
+    4: "uint8",
+    5: "int32",
+    6: "int8",
+    7: "int32",
+    8: "int4",
+    9: "int8",
+    10: "int4",
+    11: "int8",
+    12: "int32",
+    13: "float32",
+    14: "bfloat16",
+}
+"""XNNDatatype to the type of the stored elements."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class XnnValue:
+    """A tensor of an XNNPACK graph.
+
+    Attributes:
+        dtype: Type of the stored elements, such as ``int8``.
+        constant_bytes: Bytes the file holds for it; 0 where it is computed.
+        scales_bytes: Bytes of the per-channel scales the file holds beside it.
+        scale, zero_point: Per-tensor grid; None where it has none.
+    """
+
+    dtype: str
+    constant_bytes: int = 0
+    scales_bytes: int = 0
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class XnnNode:
+    """An operator of an XNNPACK graph.
+
+    Attributes:
+        kind: Such as ``Conv2d``.
+        input, output: Its first input and its output.
+        filter: Its weights; None for operators without any.
+    """
+
+    kind: str
+    input: XnnValue | None
+    output: XnnValue | None
+    filter: XnnValue | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class XnnGraph:
+    """What one XNNPACK delegate blob holds."""
+
+    nodes: tuple[XnnNode, ...]
+    values: tuple[XnnValue, ...]
+
+
+def read_program(path: Path) -> Any:
+    """Read a ``.pte`` file into ExecuTorch's ``Program``, its delegate blobs and constants restored into it.
+
+    Raises:
+        BadInputError: The file is unreadable, truncated or no ExecuTorch program.
+        EnvironmentLacksError: executorch is absent.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        message = f"{path}: cannot be read ({error.strerror or error})"
+        raise BadInputError(message) from error
+    if len(data) < _SHORTEST_FILE or data[4:8] != _MAGIC:
+        message = f"{path}: is no ExecuTorch program (the mark ET12 is missing at byte 4)"
+        raise BadInputError(message)
+    try:
+        from executorch.exir._serialize._program import deserialize_pte_binary
+    except ImportError as error:
+        raise missing(error) from error
+    try:
+        program = deserialize_pte_binary(data).program
+        forward_plan(program)
+    except Exception as error:  # the reader states no errors of its own: damage shows as whatever it trips over
+        message = f"{path}: is damaged or truncated ({type(error).__name__} while reading it); export it again"
+        raise BadInputError(message) from error
+    return program
+
+
+def forward_plan(program: Any) -> Any:
+    """Give the execution plan of ``forward``, or of the only method that takes an input.
+
+    Raises:
+        LookupError: There is none.
+    """
+    plans = program.execution_plan
+    named = [plan for plan in plans if plan.name == "forward"] or [plan for plan in plans if plan.inputs]
+    if not named:
+        message = "no method takes an input"
+        raise LookupError(message)
+    return named[0]
+
+
+def xnnpack_graphs(program: Any, path: Path) -> Iterator[XnnGraph]:
+    """Yield the graph of each XNNPACK blob of the main method.
+
+    Raises:
+        BadInputError: A blob cannot be read.
+    """
+    for delegate in forward_plan(program).delegates:
+        if delegate.id == XNNPACK:
+            blob = bytes(program.backend_delegate_data[delegate.processed.index].data)
+            try:
+                graph = decode(_graph_bytes(blob), _schema())
+                yield _graph(graph)
+            except (struct.error, LookupError, ValueError, TypeError, RecursionError) as error:
+                message = f"{path}: its XNNPACK part is damaged ({error}); export it again"
+                raise BadInputError(message) from error
+
+
+def missing(error: ImportError) -> EnvironmentLacksError:
+    """Name the package an import failed for, and how to get it."""
+    message = f"ExecuTorch artifacts need the package {error.name}: pip install executorch"
+    return EnvironmentLacksError(message)
+
+
+@cache
+def _schema() -> Schema:
+    schema = files("executorch.backends.xnnpack.serialization").joinpath("runtime_schema.fbs")
+    return parse_schema(schema.read_text(encoding="utf-8"))
+
+
+def _graph_bytes(blob: bytes) -> bytes:
+    """Cut the graph out of a blob; older files have no header and hold the graph alone."""
+    if blob[4:8] != _XNN_MAGIC:
+        return blob
+    start, size = _XNN_OFFSETS.unpack_from(blob, _XNN_OFFSETS_AT)
+    if start + size > len(blob):
+        message = "the graph ends behind the file"
+        raise ValueError(message)
+    return blob[start : start + size]
+
+
+def _graph(graph: dict[str, Any]) -> XnnGraph:
+    sizes = [entry["size"] for entry in graph["constant_data"]] or [
+        len(entry["storage"]) for entry in graph["constant_buffer"]
+    ]
+    values: dict[int, XnnValue] = {}
+    for entry in graph["xvalues"]:
+        union = entry["xvalue_union"]
+        base = union.get("tensor_value", union)
+        values[base["id_out"]] = _value(base, union.get("quant_params") or {}, sizes)
+    return XnnGraph(
+        nodes=tuple(_node(entry["xnode_union"], values) for entry in graph["xnodes"]), values=tuple(values.values())
+    )
+
+
+def _value(base: dict[str, Any], grid: dict[str, Any], sizes: list[int]) -> XnnValue:
+    constant, scales = base["constant_buffer_idx"], grid.get("scale_buffer_idx", 0)
+    per_tensor = grid.get("type") == "PerTensorQuant"
+    return XnnValue(
+        dtype=_DTYPES.get(base["datatype"], f"datatype {base['datatype']}"),
+        constant_bytes=sizes[constant] if constant else 0,
+        scales_bytes=(sizes[scales] if scales else 4 * len(grid.get("scale", []))) if not per_tensor else 0,
+        scale=float(grid["scale"]) if per_tensor else None,
+        zero_point=int(grid["zero_point"]) if per_tensor else None,
+    )
+
+
+def _node(union: dict[str, Any], values: dict[int, XnnValue]) -> XnnNode:
+    first = union.get("input1_id", union.get("input_id"))
+    return XnnNode(
+        kind=union["type"].removeprefix("XNN"),
+        input=values.get(first) if first is not None else None,
+        output=values.get(union["output_id"]) if "output_id" in union else None,
+        filter=values.get(union["filter_id"]) if "filter_id" in union else None,
+    )
