@@ -25,7 +25,7 @@ class QuantizationPlan:
     """One plan for three runtimes.
 
     Static integer precisions quantize weights per output channel, symmetric int8, and activations per tensor,
-    asymmetric; input and output stay float32.
+    asymmetric int8 (``w8a8``) or symmetric int16 (``w8a16``); input and output stay float32.
 
     Attributes:
         precision: How weights and activations are stored.
@@ -49,13 +49,18 @@ class QuantizationPlan:
             "schema_version": 1,
             "precision": self.precision.value,
             "weights": {"bits": 8, "granularity": "per-channel", "symmetric": True} if self._integer else None,
-            "activations": {"bits": 8, "granularity": "per-tensor", "symmetric": False, "estimator": "min-max"}
-            if self._integer
-            else None,
+            "activations": self._activations(),
             "calibration_pictures": len(self.calibration),
             "calibration_sha256": self.calibration_sha256,
             "ranges": {name: [r.low, r.high] for name, r in self.ranges.items()},
         }
+
+    def _activations(self) -> dict[str, Any] | None:
+        """Describe the activations: int8 asymmetric, int16 symmetric, or None for float."""
+        if not self._integer:
+            return None
+        wide = self.precision is Precision.W8A16
+        return {"bits": 16 if wide else 8, "granularity": "per-tensor", "symmetric": wide, "estimator": "min-max"}
 
     @property
     def _integer(self) -> bool:

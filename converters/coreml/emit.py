@@ -43,6 +43,7 @@ _DESCRIPTION_KEYS: Final = {
     "version": "versionString",
     "short_description": "shortDescription",
 }
+_RESCALES_ADDITIONS: Final = "common::distributive_quantized_binary_op_scale_normalization"
 _DATE_KEY: Final = "com.github.apple.coremltools.conversion_date"
 _DEBUG_FILE: Final = "executorch_debug_handle_mapping.json"
 
@@ -155,6 +156,7 @@ def _converted(
         compute_precision=arithmetic,
         inputs=[tools.TensorType(name=INPUT_NAME, shape=(1, 3, *input_size), dtype=np.float32)],
         outputs=[tools.TensorType(name=OUTPUT_NAME, dtype=np.float32)],
+        pass_pipeline=_pipeline(tools),
         skip_model_load=True,
     )
     if precision is not Precision.W8:
@@ -164,6 +166,17 @@ def _converted(
         mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=0
     )
     return optimize.linear_quantize_weights(model, optimize.OptimizationConfig(global_config=weights))
+
+
+def _pipeline(tools: Any) -> Any:
+    """Give Core ML Tools' passes without the one that rescales additions.
+
+    It divides both inputs of an addition by one input's scale; where the scales differ more than some 250 times, the
+    int8 value times their ratio overflows float16.
+    """
+    pipeline = tools.PassPipeline.DEFAULT
+    pipeline.remove_passes({_RESCALES_ADDITIONS})
+    return pipeline
 
 
 def _settle(path: Path, metadata: Mapping[str, str]) -> None:

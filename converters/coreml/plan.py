@@ -58,9 +58,6 @@ def check_precision(program: Program, precision: Precision, *, integer_layers: i
 def check_scales(program: Program, scales: Mapping[str, float]) -> None:
     """Find every activation scale of the plan in a ``w8a8`` package.
 
-    Core ML Tools may divide a scale by another one around an addition, but each grid keeps its own scale in at least
-    one ``quantize`` or ``dequantize``.
-
     Args:
         program: Read back from disk.
         scales: Tensor name to scale.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from lspdmobile.choices import Precision
 from lspdmobile.errors import BadInputError
 from quantization.calibrate import calibrate, calibration_hash
-from quantization.plan import TensorRange
+from quantization.plan import QuantizationPlan, TensorRange
 
 
 class Halve(nn.Module):
@@ -107,3 +107,10 @@ def test_a_training_network_is_refused(pictures: NDArray[np.float32]) -> None:
 def test_pictures_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"float32 \[M, 3, H, W\]"):
         calibrate(Halve().eval(), np.zeros((1, 4, 4, 3), np.float32), precision=Precision.W8A8)
+
+
+def test_plan_json_says_how_wide_activations_are() -> None:
+    said = {p: QuantizationPlan(precision=p).to_dict()["activations"] for p in Precision}
+    assert said[Precision.FP16] is None
+    assert (said[Precision.W8A8]["bits"], said[Precision.W8A8]["symmetric"]) == (8, False)
+    assert (said[Precision.W8A16]["bits"], said[Precision.W8A16]["symmetric"]) == (16, True)

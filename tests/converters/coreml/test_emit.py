@@ -225,3 +225,40 @@ def test_the_shipping_architecture_keeps_its_sizes_and_errors(tmp_path: Path) ->
     assert sizes[Precision.FP16] <= 0.55 * sizes[Precision.FP32]
     assert sizes[Precision.W8A8] <= 0.32 * sizes[Precision.FP32]
     assert sizes[Precision.W8] <= 0.32 * sizes[Precision.FP32]
+
+
+class _UnevenAddition(torch.nn.Module):
+    """Adds two branches whose values differ a thousand times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.large = torch.nn.Conv2d(3, 16, 3, padding=1)
+        self.small = torch.nn.Conv2d(3, 16, 3, padding=1)
+        self.heatmap = torch.nn.Conv2d(16, 4, 1)
+        with torch.no_grad():
+            self.small.weight.mul_(1e-3)
+            self.small.bias.mul_(1e-3)  # type: ignore[union-attr]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.heatmap(self.large(x) + self.small(x))
+        return y
+
+
+def test_an_addition_of_very_different_scales_stays_exact(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = _UnevenAddition().eval()
+    pictures = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
+    request = EmitRequest(
+        network=network,
+        plan=calibrate(network, pictures, precision=Precision.W8A8),
+        input_size=(32, 32),
+        layout=Layout.NCHW,
+        metadata={},
+        deployment_target="iOS17",
+        path=tmp_path / "uneven.mlpackage",
+    )
+    coreml.emit(request)
+    found = coreml.open_executor(request.path).heatmaps(pictures)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(pictures)).numpy()
+    assert _relative(found, expected) < LARGEST_ERROR[Precision.W8A8]
