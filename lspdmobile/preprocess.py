@@ -217,5 +217,5 @@ def _numbers(values: Any, length: int, *, whole: bool = False) -> bool:
     """Tell whether values are a tuple of so many finite (whole) numbers."""
     if not isinstance(values, tuple) or len(values) != length:
         return False
-    kind = Integral if whole else Real
+    kind: type[Any] = Integral if whole else Real
     return all(isinstance(v, kind) and not isinstance(v, bool) and bool(np.isfinite(v)) for v in values)

@@ -40,7 +40,7 @@ _METADATA_KEY: Final = "lspdmobile"
 _SCHEMA_VERSION: Final = 1
 _MOST_LISTED: Final = 12
 _SIZE_STEP: Final = 32
-_NAME: Final = re.compile(r"(?!\.\.?$)[^/\\\x00-\x1f]+")
+_NAME: Final = re.compile(r"(?!\.\.?$)[^/\\:\x00-\x1f]+")
 
 
 @dataclass(frozen=True, kw_only=True)

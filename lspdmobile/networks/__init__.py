@@ -1,0 +1,1 @@
+"""Networks: what trains and what ships of it, their blocks and presets."""

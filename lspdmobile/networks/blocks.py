@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ConvNormAct", "LinearBranches", "MultiscaleBlock", "ResidualBlock"]
+__all__ = ["ConvNormAct", "LinearBranches", "MultiscaleBlock", "ResidualBlock", "initialise"]
 
 IDENTITY: Final = "identity"
 POINTWISE: Final = "1x1"

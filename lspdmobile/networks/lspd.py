@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from lspdmobile.networks.blocks import ConvNormAct, MultiscaleBlock, ResidualBlock, initialise
 
-__all__ = ["AlignmentNeck", "LspdChain", "LspdConfig", "LspdStudent", "MobileNetTrunk", "PyramidTrunk"]
+__all__ = ["AlignmentNeck", "LspdChain", "LspdConfig", "LspdStudent", "MobileNetTrunk", "PyramidTrunk", "StudentStage"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,8 @@ class LspdConfig:
         Raises:
             TypeError: A field is missing or unknown.
         """
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**values)
 
 
 class _DepthwiseSeparable(nn.Sequential):
@@ -150,12 +151,10 @@ class PyramidTrunk(nn.Module):
         for level in list(self.levels)[1:]:
             x = level(x)
             levels.append(x)
-        top: Tensor | None = None
-        for lateral, level_out in zip(reversed(list(self.laterals)), reversed(levels), strict=True):
-            side = lateral(level_out)
-            if top is not None:
-                side = side + F.interpolate(top, scale_factor=2.0, mode="bilinear", align_corners=False)
-            top = side
+        sides = [lateral(level) for lateral, level in zip(self.laterals, levels, strict=True)]
+        top: Tensor = sides.pop()
+        for side in reversed(sides):
+            top = side + F.interpolate(top, scale_factor=2.0, mode="bilinear", align_corners=False)
         out: Tensor = self.smooth(F.relu(top))
         return out
 

@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-__all__ = ["Hair", "Material", "Outfit", "Pattern", "sample_outfit"]
+__all__ = ["Hair", "Material", "Outfit", "Pattern", "random_colour", "sample_outfit"]
 
 Colour: TypeAlias = tuple[float, float, float]
 

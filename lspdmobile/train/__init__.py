@@ -1,0 +1,1 @@
+"""Training: the distillation recipes, from label files and rendered figures to a student."""

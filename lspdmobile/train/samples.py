@@ -1,0 +1,95 @@
+"""Training samples decoded once into memory, so that loading never holds the trainer up."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lspdmobile.data.coco import LabelledSet
+from lspdmobile.data.pictures import read_picture
+from lspdmobile.data.render import render_picture
+from lspdmobile.preprocess import PreprocessContract
+from lspdmobile.skeleton import LSP_14, Skeleton
+from lspdmobile.train.labels import join_labels, read_teacher
+
+__all__ = ["STORED_SIZE", "Samples", "labelled_samples", "rendered_samples"]
+
+STORED_SIZE: Final = 208
+
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Crops and their targets.
+
+    Attributes:
+        pixels: uint8 ``[P, S, S, 3]`` RGB.
+        points: float32 ``[P, K, 2]`` x, y in crop pixels.
+        weights: float32 ``[P, K]``; 0 where a joint has no target.
+        lengths: float32 ``[P, 2]``: torso and head lengths in crop pixels; 0 where unlabelled.
+    """
+
+    pixels: NDArray[np.uint8]
+    points: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    lengths: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __add__(self, other: "Samples") -> "Samples":
+        return Samples(
+            pixels=np.concatenate((self.pixels, other.pixels)),
+            points=np.concatenate((self.points, other.points)),
+            weights=np.concatenate((self.weights, other.weights)),
+            lengths=np.concatenate((self.lengths, other.lengths)),
+        )
+
+
+def labelled_samples(
+    labelled: LabelledSet, contract: PreprocessContract, *, teacher: Path | None = None, report: Report | None = None
+) -> Samples:
+    """Cut every labelled person to ``STORED_SIZE`` by the contract's crop rule, joined with the teacher's joints."""
+    count = len(labelled.persons)
+    pixels = np.empty((count, STORED_SIZE, STORED_SIZE, 3), np.uint8)
+    scale, offset = np.empty((count, 1, 2), np.float32), np.empty((count, 1, 2), np.float32)
+    for i, person in enumerate(labelled.persons):
+        picture = read_picture(person.picture)
+        crop = contract.crop_for((picture.shape[0], picture.shape[1]), keypoints=person.keypoints, box=person.box)
+        pixels[i] = contract.cut(picture, crop, size=(STORED_SIZE, STORED_SIZE))
+        scale[i] = STORED_SIZE / crop.width, STORED_SIZE / crop.height
+        offset[i] = crop.x, crop.y
+        if report:
+            report(i + 1, count)
+    labels = np.stack([p.keypoints for p in labelled.persons])
+    guesses = read_teacher(teacher, labelled.persons) if teacher else None
+    points, weights = join_labels(labels, guesses, labelled.skeleton)
+    points = (points - offset) * scale
+    return Samples(pixels=pixels, points=points, weights=weights, lengths=_lengths(points, weights, labelled.skeleton))
+
+
+def rendered_samples(first_seed: int, count: int, *, report: Report | None = None) -> Samples:
+    """Render figures with consecutive seeds; their labels are exact."""
+    pixels = np.empty((count, STORED_SIZE, STORED_SIZE, 3), np.uint8)
+    points = np.empty((count, LSP_14.count, 2), np.float32)
+    for i in range(count):
+        rendered = render_picture(first_seed + i, size=STORED_SIZE)
+        pixels[i], points[i] = rendered.pixels, rendered.keypoints[:, :2]
+        if report:
+            report(i + 1, count)
+    weights = np.ones(points.shape[:2], np.float32)
+    return Samples(pixels=pixels, points=points, weights=weights, lengths=_lengths(points, weights, LSP_14))
+
+
+def _lengths(points: NDArray[np.float32], weights: NDArray[np.float32], skeleton: Skeleton) -> NDArray[np.float32]:
+    lengths = np.zeros((len(points), 2), np.float32)
+    for column, pair in enumerate((skeleton.torso, skeleton.head)):
+        if pair is not None:
+            a, b = pair
+            known = (weights[:, a] > 0) & (weights[:, b] > 0)
+            lengths[:, column] = np.linalg.norm(points[:, a] - points[:, b], axis=1) * known
+    return lengths

@@ -1,0 +1,135 @@
+"""Training configurations: every fault is named before any work."""
+
+from pathlib import Path
+
+import pytest
+
+from lspdmobile.errors import BadInputError
+from lspdmobile.networks.presets import PRESETS
+from lspdmobile.train.config import TrainConfig, read_config
+
+ROOT = Path(__file__).parents[3]
+GOOD = """
+recipe = "lspd"
+preset = "lspd-s"
+[[phases]]
+size = 64
+epochs = 1
+[data]
+rendered = 8
+"""
+
+
+def read(folder: Path, text: str) -> TrainConfig:
+    path = folder / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return read_config(path)
+
+
+def refusal(folder: Path, text: str) -> str:
+    with pytest.raises(BadInputError) as caught:
+        read(folder, text)
+    message = str(caught.value)
+    assert message.startswith(str(folder / "run.toml"))
+    return message
+
+
+def test_the_shipped_configuration_can_be_read() -> None:
+    config = read_config(ROOT / "configs" / "lspd-s.toml")
+    assert config.preset in PRESETS
+    assert config.data.train.endswith(".json")
+    assert config.phases[-1].size == PRESETS[config.preset].input_size[0]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.name)
+def test_every_configuration_in_the_repository_can_be_read(path: Path) -> None:
+    assert read_config(path).preset in PRESETS
+
+
+def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
+    config = read(tmp_path, GOOD)
+    assert (config.seed, config.batch_size, config.distill.weight, config.augment.flip) == (0, 32, 0.5, 0.5)
+    assert config.phases[0].size == 64
+
+
+def test_a_configuration_cannot_be_changed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        read(tmp_path, GOOD).seed = 3
+
+
+def test_all_faults_are_listed(tmp_path: Path) -> None:
+    text = """
+recipe = "okdhp"
+batch_size = 0
+ema = 1.5
+surprise = 1
+[[phases]]
+size = 100
+epochs = 0
+[[phases]]
+size = 64
+epochs = 1
+[data]
+rendered = -1
+[distill]
+loss = "l1"
+"""
+    message = refusal(tmp_path, text)
+    for fault in (
+        "recipe: Input should be 'lspd'",
+        "preset: Field required",
+        "batch_size: Input should be greater than 0",
+        "ema: Input should be less than or equal to 1",
+        "surprise: Extra inputs are not permitted",
+        "phases.0.size: Input should be a multiple of 32",
+        "phases.0.epochs: Input should be greater than 0",
+        "data.rendered: Input should be greater than or equal to 0",
+        "distill.loss: Input should be 'mse' or 'kl'",
+    ):
+        assert fault in message
+    assert message.count(";") == 8
+
+
+@pytest.mark.parametrize(
+    ("where", "line", "said"),
+    [
+        ("", "lr = 0.1", "lr: Extra inputs"),
+        ("[data]", "pictures = 3", "data.pictures: Extra inputs"),
+        ("[augment]", "blur = 0.1", "augment.blur: Extra inputs"),
+        ("[distill]", "temperature = 2", "distill.temperature: Extra inputs"),
+    ],
+)
+def test_an_unknown_key_is_refused_wherever_it_stands(tmp_path: Path, where: str, line: str, said: str) -> None:
+    text = f"{line}\n{GOOD}" if not where else GOOD.replace(where, f"{where}\n{line}")
+    if where and where not in GOOD:
+        text = f"{GOOD}\n{where}\n{line}\n"
+    assert said in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-0.1", "0"])
+def test_a_learning_rate_is_a_positive_finite_number(tmp_path: Path, value: str) -> None:
+    assert "learning_rate" in refusal(tmp_path, f"learning_rate = {value}\n{GOOD}")
+
+
+def test_a_run_without_a_phase_is_refused(tmp_path: Path) -> None:
+    text = 'recipe = "lspd"\npreset = "lspd-s"\nphases = []\n[data]\nrendered = 1\n'
+    assert "phases: Tuple should have at least 1 item" in refusal(tmp_path, text)
+
+
+def test_a_teacher_without_labels_is_refused(tmp_path: Path) -> None:
+    assert "teacher is set, but train" in refusal(tmp_path, GOOD + 'teacher = "t.json"\n')
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"recipe = ", b"a = 1\na = 2"])
+def test_what_is_no_toml_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.toml"
+    path.write_bytes(content)
+    with pytest.raises(BadInputError, match="not a readable TOML file"):
+        read_config(path)
+
+
+def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="no such training configuration"):
+        read_config(tmp_path / "gone.toml")
+    with pytest.raises(BadInputError, match="not a readable TOML file"):
+        read_config(tmp_path)

@@ -1,0 +1,150 @@
+"""Losses against their formulas, and who is pulled to whom."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from lspdmobile.train.config import DistillConfig
+from lspdmobile.train.losses import chain_loss, masked_mse, spatial_kl
+
+SHAPE = (3, 14, 6, 5)
+SCALE = 100.0
+
+
+def maps(seed: int, *, grad: bool = True) -> Tensor:
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed)).requires_grad_(grad)
+
+
+def weights(seed: int = 9) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(SHAPE[:2], generator=generator) * (torch.rand(SHAPE[:2], generator=generator) < 0.8)
+
+
+def total_of(stages: list[Tensor], config: DistillConfig, *, ramp: float = 1.0) -> Tensor:
+    return chain_loss(stages, maps(8, grad=False), weights(), config, ramp=ramp)
+
+
+def test_masked_mse_is_the_weighted_mean_over_joints() -> None:
+    a, b, w = maps(0, grad=False), maps(1, grad=False), weights()
+    expected = sum(
+        float(w[n, k]) * float(((a[n, k] - b[n, k]) ** 2).mean()) for n in range(SHAPE[0]) for k in range(SHAPE[1])
+    ) / float(w.sum())
+    assert float(masked_mse(a, b, w)) == pytest.approx(SCALE * expected, rel=1e-5)
+
+
+def test_a_masked_joint_has_no_gradient_and_the_others_have() -> None:
+    heatmaps, w = maps(0), weights()
+    masked_mse(heatmaps, maps(1, grad=False), w).backward()
+    assert heatmaps.grad is not None
+    moved = heatmaps.grad.abs().amax(dim=(2, 3)) > 0
+    assert torch.equal(moved, w > 0)
+    assert 0 < int((w == 0).sum()) < w.numel()
+
+
+def test_a_batch_without_labels_costs_nothing() -> None:
+    heatmaps = maps(0)
+    loss = masked_mse(heatmaps, maps(1, grad=False), torch.zeros(SHAPE[:2]))
+    loss.backward()
+    assert heatmaps.grad is not None
+    assert float(loss.detach()) == 0
+    assert not heatmaps.grad.any()
+
+
+def test_kl_is_zero_for_equal_maps_and_positive_for_others() -> None:
+    assert float(spatial_kl(maps(0, grad=False), maps(0, grad=False))) == pytest.approx(0, abs=1e-6)
+    assert float(spatial_kl(maps(0, grad=False), maps(0, grad=False) + 3)) == pytest.approx(0, abs=1e-6)
+    assert float(spatial_kl(maps(0, grad=False), maps(1, grad=False))) > 0.1
+
+
+def test_kl_is_that_of_the_teachers_distribution_to_the_students() -> None:
+    """Two cells: softmaxes (1/2, 1/2) of the student and (3/4, 1/4) of the teacher."""
+    student = torch.zeros(1, 1, 1, 2)
+    teacher = torch.tensor([[[[math.log(3.0), 0.0]]]])
+    expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert float(spatial_kl(student, teacher)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_kl_never_moves_the_teacher() -> None:
+    student, teacher = maps(0), maps(1)
+    spatial_kl(student, teacher).backward()
+    assert student.grad is not None
+    assert teacher.grad is None
+
+
+@pytest.mark.parametrize("kind", ["mse", "kl"])
+@pytest.mark.parametrize(("weight", "ramp"), [(0.0, 1.0), (0.7, 0.0)])
+def test_without_distillation_the_loss_is_the_plain_sum(kind: str, weight: float, ramp: float) -> None:
+    stages = [maps(i, grad=False) for i in range(3)]
+    config = DistillConfig.model_validate({"loss": kind, "weight": weight})
+    plain = sum(float(masked_mse(s, maps(8, grad=False), weights())) for s in stages)
+    assert float(total_of(stages, config, ramp=ramp)) == pytest.approx(plain, rel=1e-6)
+
+
+def test_mse_distillation_shares_the_weight_between_labels_and_teacher() -> None:
+    stages = [maps(i, grad=False) for i in range(3)]
+    everywhere = torch.ones(SHAPE[:2])
+    expected = float(masked_mse(stages[2], maps(8, grad=False), weights()))
+    for stage in stages[:2]:
+        expected += 0.75 * float(masked_mse(stage, maps(8, grad=False), weights()))
+        expected += 0.25 * float(masked_mse(stage, stages[2], everywhere))
+    config = DistillConfig(loss="mse", weight=0.5)
+    assert float(total_of(stages, config, ramp=0.5)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_kl_distillation_adds_to_the_labels() -> None:
+    stages = [maps(i, grad=False) for i in range(2)]
+    expected = sum(float(masked_mse(s, maps(8, grad=False), weights())) for s in stages)
+    expected += 0.3 * float(spatial_kl(stages[0], stages[1]))
+    assert float(total_of(stages, DistillConfig(loss="kl", weight=0.3))) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mse", "kl"])
+def test_the_last_stage_learns_from_the_labels_alone(kind: str) -> None:
+    """Its gradient is that of its own label term: distillation sends none to it."""
+    config = DistillConfig.model_validate({"loss": kind, "weight": 0.9})
+    stages = [maps(i) for i in range(3)]
+    total_of(stages, config).backward()
+    alone = maps(2)
+    masked_mse(alone, maps(8, grad=False), weights()).backward()
+    assert stages[2].grad is not None
+    assert alone.grad is not None
+    assert torch.equal(stages[2].grad, alone.grad)
+
+
+@pytest.mark.parametrize("kind", ["mse", "kl"])
+def test_the_other_stages_are_pulled_also_where_no_label_is(kind: str) -> None:
+    config = DistillConfig.model_validate({"loss": kind, "weight": 0.9})
+    stages = [maps(i) for i in range(3)]
+    chain_loss(stages, maps(8, grad=False), torch.zeros(SHAPE[:2]), config, ramp=1.0).backward()
+    for stage in stages[:2]:
+        assert stage.grad is not None
+        assert (stage.grad.abs().amax(dim=(2, 3)) > 0).all()
+    assert stages[2].grad is not None
+    assert not stages[2].grad.any()
+
+
+def test_one_stage_alone_has_nobody_to_learn_from() -> None:
+    config = DistillConfig(loss="mse", weight=0.9)
+    alone = float(total_of([maps(0, grad=False)], config))
+    assert alone == pytest.approx(float(masked_mse(maps(0, grad=False), maps(8, grad=False), weights())))
+
+
+def test_half_precision_maps_are_summed_in_full() -> None:
+    stages = [maps(i, grad=False).bfloat16() for i in range(2)]
+    exact = total_of([s.float() for s in stages], DistillConfig())
+    assert torch.equal(total_of(stages, DistillConfig()), exact)
+
+
+def test_a_stronger_pull_brings_the_stages_nearer() -> None:
+    """A gradient step of the first stage toward the last grows with the weight."""
+    pulls = []
+    for weight in (0.1, 0.4, 0.8):
+        stages = [maps(0), maps(1, grad=False)]
+        loss = chain_loss(stages, maps(8, grad=False), torch.zeros(SHAPE[:2]), DistillConfig(weight=weight), ramp=1.0)
+        loss.backward()
+        assert stages[0].grad is not None
+        pulls.append(float((stages[0].grad * (stages[0] - stages[1])).sum().detach()))
+    assert all(a < b for a, b in pairwise(pulls))
