@@ -1,6 +1,6 @@
 """Fuse, quantize, emit and prove mobile human-pose students.
 
-Importing this package imports neither torch nor any converter: everything heavy is imported by the function that needs it.
+Importing this package imports neither torch nor any converter: the function that needs something heavy imports it.
 """
 
 from typing import Final

@@ -1,0 +1,55 @@
+"""``lspdmobile students``: what is bundled, and the presets that can be trained."""
+
+from typing import Any
+
+from lspdmobile.cli.app import app
+from lspdmobile.cli.options import JsonOpt, VerboseOpt
+from lspdmobile.cli.terminal import working
+
+__all__ = ["students"]
+
+
+@app.command()
+def students(*, json: JsonOpt = False, verbose: VerboseOpt = False) -> None:
+    """List the bundled students with their metrics, and the presets.
+
+    [bold]Example:[/bold] lspdmobile students
+    """
+    with working(verbose=verbose) as terminal:
+        from rich.table import Table
+
+        from lspdmobile.fusion import cost_of
+        from lspdmobile.networks.presets import PRESETS
+        from lspdmobile.report.tables import amount
+        from lspdmobile.student import bundled_students, load_student, student_from_preset
+
+        bundled = bundled_students()
+        rows: list[dict[str, Any]] = []
+        for name in [*bundled, *(p for p in PRESETS if p not in bundled)]:
+            student = load_student(name) if name in bundled else student_from_preset(name)
+            cost = cost_of(student.network, student.contract.input_size)
+            rows.append(
+                {
+                    "name": name,
+                    "bundled": name in bundled,
+                    "input_size": list(student.contract.input_size),
+                    "skeleton": student.skeleton.name,
+                    "params": cost.params,
+                    "macs": cost.macs,
+                    "metrics": dict(student.metrics),
+                }
+            )
+        if json:
+            terminal.show_json(rows)
+            return
+        table = Table("name", "kind", "input", "skeleton", "params", "MACs", "metrics")
+        for row in rows:
+            scores = "; ".join(
+                f"{where}: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items() if isinstance(v, float))
+                for where, found in row["metrics"].items()
+                if isinstance(found, dict)
+            )
+            size = "x".join(map(str, row["input_size"]))
+            kind = "bundled, trained" if row["bundled"] else "preset, untrained"
+            table.add_row(row["name"], kind, size, row["skeleton"], amount(row["params"]), amount(row["macs"]), scores)
+        terminal.show(table)

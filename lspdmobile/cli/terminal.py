@@ -1,0 +1,145 @@
+"""What commands write to the terminal: results on standard output, progress and errors on standard error.
+
+Converters and runtimes write warnings and logs from Python and from C++ straight to file descriptors 1 and 2. While a
+command works, both descriptors lead to a temporary file; our own output keeps copies of the real ones.
+"""
+
+import json
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Final
+
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+__all__ = ["Terminal", "relative", "working"]
+
+_PIPE_WIDTH: Final = 120
+
+
+class Terminal:
+    """Standard output and standard error as the user sees them."""
+
+    def __init__(self, out: IO[str], err: IO[str]) -> None:
+        width = None if out.isatty() else _PIPE_WIDTH
+        self.out = Console(file=out, width=width, highlight=False)
+        self.err = Console(file=err, highlight=False)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._step = ""
+
+    def show(self, *things: RenderableType) -> None:
+        """Print a result."""
+        for thing in things:
+            self.out.print(thing, soft_wrap=isinstance(thing, str))
+
+    def show_json(self, fields: Any) -> None:
+        """Print a result as JSON."""
+        self.out.file.write(json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
+
+    def progress(self, step: str, done: int, total: int) -> None:
+        """Move the bar; a new step name starts a new line. A step without parts has a total of 1."""
+        if self._bar is None:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, console=self.err, disable=not self.err.is_terminal)
+            self._bar.start()
+        if step != self._step:
+            self._finish_task()
+            self._task = self._bar.add_task(step, total=total)
+            self._step = step
+        if self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+
+    def close(self) -> None:
+        """Stop the bar."""
+        self._finish_task()
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _finish_task(self) -> None:
+        if self._bar is not None and self._task is not None:
+            total = self._bar.tasks[self._bar.task_ids.index(self._task)].total
+            self._bar.update(self._task, completed=total)
+            self._task = None
+
+
+@contextmanager
+def working(*, verbose: bool) -> Iterator[Terminal]:
+    """Give the terminal, with everybody else's output kept off it unless ``verbose``."""
+    if verbose:
+        terminal = Terminal(sys.stdout, sys.stderr)
+        try:
+            yield terminal
+        finally:
+            terminal.close()
+        return
+    with _redirected() as terminal, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield terminal
+        finally:
+            terminal.close()
+            logging.disable(logging.NOTSET)
+
+
+@contextmanager
+def _redirected() -> Iterator[Terminal]:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    restored = [_opened(fd) for fd in (os.dup(kept[0]), os.dup(kept[1]))]
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 1)
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield Terminal(*restored)
+        finally:
+            for stream in (sys.stdout, sys.stderr, *restored):
+                _ignore_broken_pipe(stream.flush)
+            os.dup2(kept[0], 1)
+            os.dup2(kept[1], 2)
+            for fd in kept:
+                os.close(fd)
+            for stream in restored:
+                _ignore_broken_pipe(stream.close)
+
+
+def _opened(fd: int) -> IO[str]:
+    return os.fdopen(fd, "w", encoding="utf-8", errors="replace")
+
+
+def _ignore_broken_pipe(action: Callable[[], Any]) -> None:
+    try:
+        action()
+    except BrokenPipeError:
+        return
+
+
+def relative(path: Path) -> str:
+    """Give a path as short as it can be typed."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,44 @@
+"""``lspdmobile verify``: judge a run again from its files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lspdmobile.cli.app import app
+from lspdmobile.cli.options import DataOpt, JsonOpt, ThreadsOpt, VerboseOpt
+from lspdmobile.cli.terminal import working
+
+__all__ = ["verify"]
+
+_GATE_FAILED = 3
+
+
+@app.command()
+def verify(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What export left.")],
+    *,
+    data: DataOpt = None,
+    threads: ThreadsOpt = 1,
+    json: JsonOpt = False,
+    verbose: VerboseOpt = False,
+) -> None:
+    """Check the hashes of a run, execute every artifact again against its float student and judge it again.
+
+    [bold]Example:[/bold] lspdmobile verify runs/demo
+    """
+    with working(verbose=verbose) as terminal:
+        from lspdmobile.report.tables import parity_table, reason_lines
+        from lspdmobile.verify import verify as run
+
+        found = run(run_dir, terminal.progress, data=data, threads=threads)
+        terminal.close()
+        if json:
+            fields = found.report.model_dump(mode="json", by_alias=True)
+            terminal.show_json({**fields, "tampered": list(found.tampered), "passed": found.passed})
+        else:
+            terminal.show(*(f"tampered: {fault}" for fault in found.tampered))
+            terminal.show(parity_table(found.report), *reason_lines(found.report, only_failures=True))
+            terminal.show(f"verdict: {'pass' if found.passed else 'fail'}")
+        if not found.passed:
+            raise typer.Exit(_GATE_FAILED)

@@ -1,0 +1,159 @@
+"""One artifact from plan to verdict: emit it, read it back, execute it, judge it."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters import FORMATS
+from lspdmobile.artifact import Artifact, ArtifactFacts, EmitRequest, sha256_of, size_in_bytes
+from lspdmobile.choices import Format, Precision, Verdict
+from lspdmobile.errors import BadInputError, LspdmobileError
+from lspdmobile.fusion import Fused
+from lspdmobile.measuring import Comparison, Progress, Reference, measure
+from lspdmobile.parity import judge
+from lspdmobile.report.html import WorstPicture
+from lspdmobile.report.schema import ArtifactEntry, DelegationEntry, ManifestArtifact, TensorEntry
+from lspdmobile.request import ExportRequest
+from lspdmobile.run_folder import metadata_of
+from lspdmobile.student import Student
+from quantization.plan import QuantizationPlan
+
+__all__ = ["Job", "Judged", "judged_artifact"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every artifact of one run shares."""
+
+    request: ExportRequest
+    fused: Fused
+    plans: Mapping[Precision, QuantizationPlan]
+    reference: Reference
+    folder: Path
+    progress: Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """One artifact: entry, line in the manifest and worst picture; a failed conversion has only the entry."""
+
+    entry: ArtifactEntry
+    listed: ManifestArtifact | None = None
+    worst: tuple[WorstPicture, ...] = ()
+
+
+def judged_artifact(job: Job, form: Format, precision: Precision) -> Judged:
+    """Emit, read back, execute and judge one artifact."""
+    name = f"{form} {precision}"
+    blank = _blank_entry(job, form, precision)
+    converter, reference = FORMATS[form], job.reference
+    try:
+        job.progress(f"emit {name}", 0, 1)
+        artifact = converter.emit(_emit_request(job, form, precision))
+        job.progress(f"execute {name}", 0, len(reference.views))
+        facts = converter.inspect(artifact.path)
+        executor = converter.open_executor(artifact.path, threads=job.request.threads)
+        heatmaps, latency = measure(executor, reference.views, f"execute {name}", job.progress)
+    except BadInputError:
+        raise
+    except LspdmobileError as error:
+        _remove(job.folder / blank.file)
+        return Judged(entry=blank.model_copy(update={"reasons": (str(error),)}))
+    found = reference.compared_with(heatmaps)
+    verdict, reasons = judge(found.parity, found.drop, precision, form, gate=job.request.gate)
+    entry = blank.model_copy(
+        update={
+            **_file_fields(artifact, facts),
+            "executed_by": executor.name,
+            "latency_ms": round(latency, 3),
+            "parity": reference.entry(found),
+            "verdict": verdict,
+            "reasons": reasons,
+        }
+    )
+    listed = _listed(artifact, facts)
+    return Judged(entry=entry, listed=listed, worst=_worst(reference, found, name))
+
+
+def _remove(path: Path) -> None:
+    """Leave no file of a failed conversion in the run folder."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _emit_request(job: Job, form: Format, precision: Precision) -> EmitRequest:
+    student = job.request.student
+    return EmitRequest(
+        network=job.fused.network,
+        plan=job.plans[precision],
+        input_size=student.contract.input_size,
+        layout=job.request.layout or FORMATS[form].supported()[precision],
+        metadata=metadata_of(student),
+        deployment_target=job.request.deployment_target,
+        path=job.folder / _file_name(student, form, precision),
+    )
+
+
+def _file_name(student: Student, form: Format, precision: Precision) -> str:
+    return f"{student.name}_{precision.file_suffix}{FORMATS[form].SUFFIX}"
+
+
+def _blank_entry(job: Job, form: Format, precision: Precision) -> ArtifactEntry:
+    """Enter an artifact that could not be made."""
+    after = job.fused.certificate.after
+    return ArtifactEntry(
+        file=_file_name(job.request.student, form, precision),
+        format=form,
+        precision=precision,
+        bytes=None,
+        sha256=None,
+        params=after.params,
+        macs=after.macs,
+        weight_bytes_by_dtype={},
+        executed_by=None,
+        export_seconds=None,
+        latency_ms=None,
+        delegation=None,
+        parity=None,
+        verdict=Verdict.FAIL,
+        reasons=(),
+    )
+
+
+def _file_fields(artifact: Artifact, facts: ArtifactFacts) -> dict[str, object]:
+    return {
+        "bytes": size_in_bytes(artifact.path),
+        "sha256": sha256_of(artifact.path),
+        "weight_bytes_by_dtype": dict(facts.weight_bytes_by_dtype),
+        "export_seconds": round(artifact.seconds, 2),
+        "delegation": DelegationEntry.of(facts.delegation) if facts.delegation else None,
+        "layout": artifact.layout,
+        "notes": artifact.notes,
+    }
+
+
+def _listed(artifact: Artifact, facts: ArtifactFacts) -> ManifestArtifact:
+    return ManifestArtifact(
+        file=artifact.path.name,
+        format=artifact.format,
+        precision=artifact.precision,
+        layout=artifact.layout,
+        input=TensorEntry.of(facts.inputs[0]),
+        output=TensorEntry.of(facts.outputs[0]),
+    )
+
+
+def _worst(reference: Reference, found: Comparison, name: str) -> tuple[WorstPicture, ...]:
+    """Show the picture that drifted most; none where the heatmaps cannot be decoded."""
+    if found.parity.faults:
+        return ()
+    index = found.parity.drift_px.worst_image
+    shown = WorstPicture(
+        title=f"{name}: {reference.views.names[index]}",
+        picture=reference.views.pixels[index],
+        float_keypoints=reference.keypoints(reference.heatmaps, index),
+        artifact_keypoints=reference.keypoints(found.heatmaps, index),
+        skeleton=reference.student.skeleton,
+        drift_px=float(found.parity.drift_px.per_image[index]),
+    )
+    return (shown,)

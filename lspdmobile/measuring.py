@@ -1,0 +1,147 @@
+"""Running networks and artifacts over the evaluation pictures, and what separates them from the float student.
+
+N is evaluation pictures (views), K joints, h and w rows and columns of a heatmap.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lspdmobile.artifact import Executor
+from lspdmobile.data.views import Views
+from lspdmobile.decode import decode
+from lspdmobile.errors import BadInputError
+from lspdmobile.parity import MetricDrop, Parity, TaskMetrics, compare, evaluate, metric_drop
+from lspdmobile.report.schema import ParityEntry
+from lspdmobile.student import Student
+
+__all__ = ["Comparison", "Progress", "Reference", "measure", "network_heatmaps", "reference_of"]
+
+Maps = NDArray[np.float32]
+Progress = Callable[[str, int, int], None]
+
+_BATCH: Final = 8
+_TIMED_PICTURES: Final = 20
+_METRIC_ORDER: Final = ("pck@0.2", "oks_ap", "pckh@0.5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One network or artifact against the float student, on the same pictures.
+
+    Attributes:
+        heatmaps: float32 ``[N, K, h, w]``.
+        scores: Its own task metrics; None without labels.
+        parity: Heatmap errors and drift.
+        drop: Loss of the task metric; None without labels.
+    """
+
+    heatmaps: Maps
+    scores: TaskMetrics | None
+    parity: Parity
+    drop: MetricDrop | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The float student over the evaluation pictures: what everything else is measured against.
+
+    Attributes:
+        student: Network, contract, skeleton and decode rule.
+        views: What it saw.
+        heatmaps: float32 ``[N, K, h, w]``.
+        scores: Task metrics; None without labels.
+    """
+
+    student: Student
+    views: Views
+    heatmaps: Maps
+    scores: TaskMetrics | None
+
+    def compared_with(self, heatmaps: Maps) -> Comparison:
+        """Compare heatmaps of the same views, whatever their shape and values."""
+        student = self.student
+        parity = compare(self.heatmaps, heatmaps, contract=student.contract, rule=student.decode_rule)
+        scores = None if parity.faults else _scores(heatmaps, student, self.views)
+        drop = None
+        if self.scores is not None and scores is not None:
+            shared = (n for n in _METRIC_ORDER if n in self.scores.metrics and n in scores.metrics)
+            name = next(shared, None)
+            drop = metric_drop(self.scores, scores, name) if name else None
+        return Comparison(heatmaps=heatmaps, scores=scores, parity=parity, drop=drop)
+
+    def entry(self, found: Comparison) -> ParityEntry:
+        """Enter a comparison into a report."""
+        per_joint = found.scores.per_joint.get(found.drop.name) if found.scores and found.drop else None
+        return ParityEntry.of(
+            found.parity,
+            found.drop,
+            worst_picture=self.views.names[found.parity.drift_px.worst_image],
+            joints=self.student.skeleton.keypoints,
+            per_joint=per_joint,
+        )
+
+    def keypoints(self, heatmaps: Maps, index: int) -> Maps:
+        """Decode one picture's heatmaps to ``[K, 3]``: x, y in input pixels, score."""
+        maps = heatmaps[index : index + 1]
+        points: Maps = decode(maps, stride=self.student.contract.heatmap_stride, rule=self.student.decode_rule)[0]
+        return points
+
+
+def reference_of(student: Student, views: Views, progress: Progress) -> Reference:
+    """Run the float student over the views.
+
+    Raises:
+        BadInputError: Its heatmaps are not finite.
+    """
+    heatmaps = network_heatmaps(student.network, views, "float", progress)
+    if not np.isfinite(heatmaps).all():
+        message = f"{student.name}: the float student gives heatmaps with NaN or infinity; its weights overflow"
+        raise BadInputError(message)
+    return Reference(student=student, views=views, heatmaps=heatmaps, scores=_scores(heatmaps, student, views))
+
+
+def network_heatmaps(network: nn.Module, views: Views, name: str, progress: Progress) -> Maps:
+    """Run a PyTorch network over the views; gives heatmaps ``[N, K, h, w]``."""
+    maps: list[Maps] = []
+    progress(f"run {name} PyTorch", 0, len(views))
+    with torch.inference_mode():
+        for i in range(0, len(views), _BATCH):
+            maps.append(network(torch.from_numpy(views.inputs(i, i + _BATCH))).numpy())
+            progress(f"run {name} PyTorch", min(i + _BATCH, len(views)), len(views))
+    return np.concatenate(maps)
+
+
+def measure(executor: Executor, views: Views, step: str, progress: Progress) -> tuple[Maps, float]:
+    """Run an artifact over the views.
+
+    Returns:
+        Heatmaps ``[N, K, h, w]`` and the median milliseconds per picture of up to 20 single-picture calls.
+    """
+    times: list[float] = []
+    maps: list[Maps] = []
+    alone = min(len(views), _TIMED_PICTURES)
+    for i in range(alone):
+        inputs = views.inputs(i, i + 1)
+        start = time.perf_counter()
+        maps.append(executor.heatmaps(inputs))
+        times.append(1e3 * (time.perf_counter() - start))
+        progress(step, i + 1, len(views))
+    for i in range(alone, len(views), _BATCH):
+        maps.append(executor.heatmaps(views.inputs(i, i + _BATCH)))
+        progress(step, min(i + _BATCH, len(views)), len(views))
+    return np.concatenate(maps), float(np.median(times))
+
+
+def _scores(heatmaps: Maps, student: Student, views: Views) -> TaskMetrics | None:
+    """Decode, map to picture pixels and score where there are labels."""
+    if not views.persons:
+        return None
+    points = decode(heatmaps, stride=student.contract.heatmap_stride, rule=student.decode_rule)
+    return evaluate(views.to_pictures(points), views.persons, student.skeleton)

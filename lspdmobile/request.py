@@ -1,0 +1,66 @@
+"""What the user asks an export for."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from converters import FORMATS
+from lspdmobile.choices import Format, Layout, Precision
+from lspdmobile.errors import BadInputError
+from lspdmobile.parity import Gate
+from lspdmobile.student import Student
+
+__all__ = ["ExportRequest", "targets_of"]
+
+Target = tuple[Format, Precision]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """What to export and how to judge it.
+
+    Attributes:
+        student: The float student.
+        formats, precisions: What to write; pairs a format does not take are left out and listed.
+        output_dir: Folder to make.
+        overwrite: Replace an existing run folder.
+        calibration: Labelled set or folder of pictures; None takes the bundled rendered ones.
+        calibration_samples: At most this many, drawn by the seed.
+        data: Evaluation set; None takes the bundled rendered pictures.
+        evaluation_samples: At most this many, drawn by the seed; None for all.
+        seed: Of every draw.
+        gate: The limits.
+        layout: Axis order of the artifacts; None for each format's own.
+        deployment_target: Lowest iOS version.
+        threads: Threads of the executors.
+    """
+
+    student: Student
+    formats: tuple[Format, ...]
+    precisions: tuple[Precision, ...]
+    output_dir: Path
+    overwrite: bool = False
+    calibration: Path | None = None
+    calibration_samples: int = 128
+    data: Path | None = None
+    evaluation_samples: int | None = None
+    seed: int = 0
+    gate: Gate = field(default_factory=Gate)
+    layout: Layout | None = None
+    deployment_target: str = "iOS17"
+    threads: int = 1
+
+
+def targets_of(request: ExportRequest) -> tuple[list[Target], list[Target]]:
+    """Split the asked (format, precision) pairs into those the formats take and those they do not.
+
+    Raises:
+        BadInputError: No pair is left, or a precision fits none of the formats.
+    """
+    asked = [(f, p) for f in request.formats for p in request.precisions]
+    taken = [(f, p) for f, p in asked if p in FORMATS[f].supported()]
+    for precision in request.precisions:
+        if not any(p is precision for _, p in taken):
+            names = ", ".join(f"{f} takes {', '.join(FORMATS[f].supported())}" for f in request.formats)
+            message = f"no chosen format takes {precision}: {names}"
+            raise BadInputError(message)
+    return taken, [pair for pair in asked if pair not in taken]

@@ -1,0 +1,143 @@
+"""``verify``: check the hashes of a run, execute every artifact again and judge it again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters import FORMATS
+from lspdmobile.artifact import sha256_of
+from lspdmobile.choices import Verdict
+from lspdmobile.data.bundled import bundled_pictures
+from lspdmobile.data.views import Views, load_views
+from lspdmobile.errors import BadInputError, GateFailedError, LspdmobileError
+from lspdmobile.measuring import Progress, Reference, measure, reference_of
+from lspdmobile.parity import Gate, judge
+from lspdmobile.report.manifest import Manifest, read_manifest
+from lspdmobile.report.schema import ArtifactEntry
+from lspdmobile.run_folder import BUNDLED, MANIFEST, RunReport, checkpoint_name, read_run_report
+from lspdmobile.student import Student, load_student
+
+__all__ = ["Verification", "verify"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What was found now.
+
+    Attributes:
+        report: The run's report with parity, verdicts and reasons measured again.
+        tampered: One sentence per file that is missing, is not listed or has another hash.
+    """
+
+    report: RunReport
+    tampered: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every hash and every artifact holds."""
+        return not self.tampered and self.report.verdict is Verdict.PASS
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Check:
+    """What every artifact of one verification shares."""
+
+    run: Path
+    trusted: frozenset[str]
+    reference: Reference
+    gate: Gate
+    threads: int
+    progress: Progress
+
+
+def verify(run: Path, progress: Progress, *, data: Path | None = None, threads: int = 1) -> Verification:
+    """Verify a run folder. A file whose hash does not hold is not executed.
+
+    Args:
+        run: What ``export`` left.
+        progress: Told of each step.
+        data: Evaluation set; None takes the one the run used.
+        threads: Threads of the executors.
+
+    Raises:
+        BadInputError: It is no run folder, or the pictures it was judged on are gone.
+        GateFailedError: The float student in it was changed, so there is nothing to compare with.
+    """
+    manifest, report = read_manifest(run / MANIFEST), read_run_report(run)
+    faults = _faults(run, manifest)
+    checkpoint = checkpoint_name(manifest.student)
+    if checkpoint in faults or checkpoint not in manifest.files:
+        message = f"{run / checkpoint}: {faults.get(checkpoint, 'is not listed in the manifest')}; export again"
+        raise GateFailedError(message)
+    student = load_student(str(run / checkpoint))
+    views = _views(student, report, data)
+    if data is None and views.sha256() != manifest.evaluation_sha256:
+        faults[report.reference.data] = "are not the pictures this run was judged on (their sha256 differs)"
+    check = _Check(
+        run=run,
+        trusted=frozenset(manifest.files.keys() - faults.keys()),
+        reference=reference_of(student, views, progress),
+        gate=Gate(max_drop=report.gate.max_drop, drop_type=report.gate.drop_type),
+        threads=threads,
+        progress=progress,
+    )
+    entries = tuple(_again(check, entry) for entry in report.artifacts)
+    passed = all(e.verdict is Verdict.PASS for e in entries)
+    verdict = Verdict.PASS if passed else Verdict.FAIL
+    return Verification(
+        report=report.model_copy(update={"artifacts": entries, "verdict": verdict}),
+        tampered=tuple(f"{name}: {fault}" for name, fault in faults.items()),
+    )
+
+
+def _faults(run: Path, manifest: Manifest) -> dict[str, str]:
+    """Say what is wrong with each file, listed or not."""
+    faults: dict[str, str] = {}
+    for name, listed in manifest.files.items():
+        path = run / name
+        if not path.exists():
+            faults[name] = "is missing"
+        elif sha256_of(path) != listed.sha256:
+            faults[name] = "is not the file the manifest lists (its sha256 differs)"
+    known = {name.split("/")[0] for name in manifest.files} | {MANIFEST}
+    extra = sorted(p.name for p in run.iterdir() if p.name not in known and not p.name.startswith("."))
+    return faults | dict.fromkeys(extra, "is not listed in the manifest")
+
+
+def _views(student: Student, report: RunReport, data: Path | None) -> Views:
+    bundled = report.reference.data == BUNDLED
+    path = data or (bundled_pictures() if bundled else Path(report.reference.data))
+    if not path.exists():
+        message = f"{path}: the pictures this run was judged on are not here; give them with --data"
+        raise BadInputError(message)
+    settings = report.evaluation
+    return load_views(path, student.contract, student.skeleton, limit=settings.samples, seed=settings.seed)
+
+
+def _again(check: _Check, entry: ArtifactEntry) -> ArtifactEntry:
+    """Execute and judge one artifact; one that could not be made then stays as it is."""
+    if entry.sha256 is None:
+        return entry
+    if entry.file not in check.trusted:
+        return _failed(entry, "not executed: it is not the file the manifest lists")
+    reference = check.reference
+    try:
+        executor = FORMATS[entry.format].open_executor(check.run / entry.file, threads=check.threads)
+        step = f"execute {entry.format} {entry.precision}"
+        heatmaps, latency = measure(executor, reference.views, step, check.progress)
+    except LspdmobileError as error:
+        return _failed(entry, str(error))
+    found = reference.compared_with(heatmaps)
+    verdict, reasons = judge(found.parity, found.drop, entry.precision, entry.format, gate=check.gate)
+    return entry.model_copy(
+        update={
+            "verdict": verdict,
+            "reasons": reasons,
+            "executed_by": executor.name,
+            "latency_ms": round(latency, 3),
+            "parity": reference.entry(found),
+        }
+    )
+
+
+def _failed(entry: ArtifactEntry, reason: str) -> ArtifactEntry:
+    return entry.model_copy(update={"verdict": Verdict.FAIL, "reasons": (reason,), "parity": None})

@@ -1,0 +1,273 @@
+"""One complete export through the command line, and what every other command makes of it."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lspdmobile.artifact import sha256_of
+from lspdmobile.decode import decode
+from lspdmobile.preprocess import PreprocessContract
+from lspdmobile.student import load_student, save_student
+
+GATE_FAILED = 3
+TOP_KEYS = {"schema_version", "student", "reference", "fusion", "plan", "artifacts", "verdict", "environment"}
+ARTIFACT_KEYS = {
+    *("file", "format", "precision", "bytes", "sha256", "params", "macs", "weight_bytes_by_dtype", "executed_by"),
+    *("export_seconds", "latency_ms", "delegation", "parity", "verdict", "reasons"),
+}
+INT8 = "colours_w8a8.tflite"
+FLOAT = "colours_float32.tflite"
+FILES = {
+    *("report.json", "report.html", "manifest.json", "fusion.json", "plan.json", "golden", "colours.safetensors"),
+    *(INT8, FLOAT),
+}
+
+
+class Done(Protocol):
+    """A finished command."""
+
+    code: int
+    out: str
+    err: str
+    json: Any
+
+
+Cli = Callable[..., Done]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A run folder and what the command that made it said."""
+
+    folder: Path
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def exported(
+    student_file: Path, people: Path, start_process: Start, tmp_path_factory: pytest.TempPathFactory
+) -> Exported:
+    """Export the student once, as a user would."""
+    folder = tmp_path_factory.mktemp("runs") / "colours"
+    arguments = ["--format", "tflite", "--precision", "fp32,int8", "--data", people, "--calib", people]
+    process = start_process("export", student_file, *arguments, "--output-dir", folder, "--json")
+    out, err = process.communicate(timeout=600)
+    return Exported(folder=folder, code=process.returncode, out=out, err=err)
+
+
+@pytest.fixture
+def run(exported: Exported, tmp_path: Path) -> Path:
+    """Copy the run folder, to be damaged."""
+    return Path(shutil.copytree(exported.folder, tmp_path / "run"))
+
+
+def read(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_an_export_passes_and_prints_its_report_and_nothing_else(exported: Exported) -> None:
+    assert exported.code == 0, exported.err
+    assert exported.err == ""
+    report = json.loads(exported.out)
+    assert report == read(exported.folder / "report.json")
+    assert report["verdict"] == "pass"
+    assert {p.name for p in exported.folder.iterdir()} == FILES
+    assert [p.name for p in exported.folder.parent.iterdir()] == ["colours"]
+
+
+def test_the_report_has_the_keys_of_the_contract(exported: Exported) -> None:
+    report = read(exported.folder / "report.json")
+    assert set(report) >= TOP_KEYS
+    assert [a["file"] for a in report["artifacts"]] == [FLOAT, INT8]
+    for artifact in report["artifacts"]:
+        assert set(artifact) >= ARTIFACT_KEYS
+        assert artifact["executed_by"].startswith("LiteRT")
+        assert artifact["parity"]["images"] == 8
+        assert artifact["parity"]["metric"]["name"] == "pck@0.2"
+        assert artifact["bytes"] == (exported.folder / artifact["file"]).stat().st_size
+    assert report["fusion"]["certificate"]["passed"] is True
+
+
+def test_the_manifest_lists_every_file_with_its_hash(exported: Exported) -> None:
+    manifest = read(exported.folder / "manifest.json")
+    present = {p.relative_to(exported.folder).as_posix() for p in exported.folder.rglob("*") if p.is_file()}
+    assert set(manifest["files"]) == present - {"manifest.json"}
+    for name, listed in manifest["files"].items():
+        assert listed["sha256"] == sha256_of(exported.folder / name)
+    hashes = {a["file"]: a["sha256"] for a in read(exported.folder / "report.json")["artifacts"]}
+    assert hashes == {name: manifest["files"][name]["sha256"] for name in (FLOAT, INT8)}
+
+
+def test_the_golden_keypoints_are_the_float_students(exported: Exported) -> None:
+    student = load_student(str(exported.folder / "colours.safetensors"))
+    picture = torch.from_numpy(np.load(exported.folder / "golden" / "input.npy"))
+    with torch.inference_mode():
+        points = decode(student.network(picture).numpy(), stride=8, rule=student.decode_rule)[0]
+    expected = np.asarray(read(exported.folder / "golden" / "expected.json")["keypoints"])
+    np.testing.assert_allclose(points, expected, atol=2e-3)
+    assert len(np.unique(expected[:, :2].round(), axis=0)) == 3
+
+
+def test_a_run_verifies(exported: Exported, cli: Cli) -> None:
+    done = cli("verify", exported.folder, "--json")
+    assert done.code == 0, done.err
+    assert (done.json["passed"], done.json["tampered"]) == (True, [])
+    before = {a["file"]: a["parity"] for a in read(exported.folder / "report.json")["artifacts"]}
+    assert {a["file"]: a["parity"] for a in done.json["artifacts"]} == before
+
+
+def test_one_flipped_byte_is_found_and_the_file_not_executed(run: Path, cli: Cli) -> None:
+    content = bytearray((run / INT8).read_bytes())
+    content[len(content) // 2] ^= 1
+    (run / INT8).write_bytes(content)
+    done = cli("verify", run, "--json")
+    assert done.code == GATE_FAILED
+    assert done.json["tampered"] == [f"{INT8}: is not the file the manifest lists (its sha256 differs)"]
+    verdicts = {a["file"]: (a["verdict"], a["parity"] is None) for a in done.json["artifacts"]}
+    assert verdicts == {FLOAT: ("pass", False), INT8: ("fail", True)}
+
+
+def test_a_missing_a_changed_and_an_added_file_are_found(run: Path, cli: Cli) -> None:
+    (run / FLOAT).unlink()
+    (run / "plan.json").write_text("{}", encoding="utf-8")
+    (run / "other.tflite").write_bytes(b"")
+    done = cli("verify", run)
+    assert done.code == GATE_FAILED
+    named = [line.split(":")[1].strip() for line in done.out.splitlines() if line.startswith("tampered")]
+    assert sorted(named) == sorted([FLOAT, "other.tflite", "plan.json"])
+
+
+def test_a_swapped_checkpoint_leaves_nothing_to_compare_with(run: Path, cli: Cli) -> None:
+    save_other_student(run / "colours.safetensors")
+    done = cli("verify", run)
+    assert done.code == GATE_FAILED
+    assert done.out == ""
+    assert "colours.safetensors: is not the file the manifest lists" in done.err
+
+
+def test_files_that_belong_to_another_student_fail_the_gate_though_every_hash_holds(run: Path, cli: Cli) -> None:
+    save_other_student(run / "colours.safetensors")
+    manifest = read(run / "manifest.json")
+    manifest["files"]["colours.safetensors"]["sha256"] = sha256_of(run / "colours.safetensors")
+    (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    done = cli("verify", run, "--json")
+    assert done.code == GATE_FAILED
+    assert done.json["tampered"] == []
+    for artifact in done.json["artifacts"]:
+        assert artifact["verdict"] == "fail"
+        assert any("drift" in reason for reason in artifact["reasons"])
+
+
+def save_other_student(path: Path) -> None:
+    """Replace a checkpoint by a student that takes every joint for its neighbour."""
+    student = load_student(str(path))
+    head = student.network.stage.heatmap
+    with torch.no_grad():
+        head.weight.copy_(head.weight.roll(1, dims=0))
+    save_student(replace(student, sha256=""), path)
+
+
+def test_inspect_tells_what_is_in_the_file(exported: Exported, cli: Cli) -> None:
+    done = cli("inspect", exported.folder / INT8, "--json")
+    assert done.code == 0, done.err
+    facts = done.json
+    entry = next(a for a in read(exported.folder / "report.json")["artifacts"] if a["file"] == INT8)
+    assert (facts["bytes"], facts["sha256"], facts["format"]) == (entry["bytes"], entry["sha256"], "tflite")
+    assert [(t["shape"], t["dtype"]) for t in facts["inputs"]] == [([1, 64, 64, 3], "float32")]
+    assert [t["shape"] for t in facts["outputs"]] == [[1, 8, 8, 14]]
+    assert facts["weight_bytes_by_dtype"] == entry["weight_bytes_by_dtype"]
+    assert facts["weight_bytes_by_dtype"]["int8"] > 15_000
+    contract = PreprocessContract.from_dict(json.loads(facts["metadata"]["preprocess"]))
+    assert contract == PreprocessContract(input_size=(64, 64), heatmap_stride=8)
+
+
+def test_inspect_has_a_page_for_people(exported: Exported, cli: Cli) -> None:
+    done = cli("inspect", exported.folder / INT8)
+    assert done.code == 0, done.err
+    assert "CONV_2D x" in done.out
+    assert "delegate XNNPACK:" in done.out
+
+
+def test_predict_finds_the_joints_and_draws_them(exported: Exported, people: Path, tmp_path: Path, cli: Cli) -> None:
+    picture, drawn = people / "images" / "2.png", tmp_path / "drawn.png"
+    done = cli("predict", exported.folder / INT8, picture, "-o", drawn, "--json")
+    assert done.code == 0, done.err
+    labels = read(people / "annotations" / "person_keypoints_val.json")["annotations"][2]["keypoints"]
+    found = np.asarray(list(done.json["keypoints"].values()))
+    distance = np.linalg.norm(found[:, :2] - np.asarray(labels).reshape(-1, 3)[:, :2], axis=1)
+    assert distance.max() < 12  # one heatmap cell in pixels of the 96-pixel picture
+    before, after = (np.asarray(Image.open(p).convert("RGB")) for p in (picture, drawn))
+    assert before.shape == after.shape
+    assert (before != after).any()
+
+
+def test_evaluate_scores_student_and_artifact_alike(exported: Exported, people: Path, cli: Cli) -> None:
+    scores = {}
+    for name in ("colours.safetensors", FLOAT):
+        done = cli("evaluate", exported.folder / name, "--data", people, "--json")
+        assert done.code == 0, done.err
+        scores[name] = done.json
+    assert scores[FLOAT] == scores["colours.safetensors"]
+    assert set(scores[FLOAT]) >= {"images", "metrics", "per_joint"}
+    assert scores[FLOAT]["images"] == 8
+    assert set(scores[FLOAT]["metrics"]) == {"pck@0.2", "pckh@0.5", "oks_ap"}
+    assert scores[FLOAT]["metrics"]["pckh@0.5"] > 0.9
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(student_file: Path, tmp_path: Path, cli: Cli) -> None:
+    done = cli("export", student_file, "-f", "all", "-p", "fp16,w8a8", "-o", tmp_path / "out", "--dry-run")
+    assert done.code == 0, done.err
+    assert "tflite fp16" in done.out
+    assert "executorch w8a8" in done.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fuse_writes_a_certificate_and_replaces_only_its_own(student_file: Path, tmp_path: Path, cli: Cli) -> None:
+    output = tmp_path / "fused"
+    done = cli("fuse", student_file, "-o", output, "--json")
+    assert done.code == 0, done.err
+    assert done.json == read(output / "fusion.json")
+    assert done.json["passed"] is True
+    assert done.json["params"]["after"] < done.json["params"]["before"]
+    assert cli("fuse", student_file, "-o", output).code == 2
+    assert cli("fuse", student_file, "-o", output, "--overwrite").code == 0
+    done = cli("fuse", student_file, "-o", tmp_path, "--overwrite")
+    assert (done.code, "not the folder of an earlier run" in done.err) == (2, True)
+    assert {p.name for p in output.iterdir()} == {"fusion.json", "colours_fused.safetensors"}
+
+
+def test_students_and_doctor_speak_json(cli: Cli) -> None:
+    done = cli("students", "--json")
+    assert done.code == 0, done.err
+    by_name = {row["name"]: row for row in done.json}
+    assert {"lspd-s", "lspd-m"} <= set(by_name)
+    assert by_name["lspd-m"]["macs"] > by_name["lspd-s"]["macs"] > 0
+    done = cli("doctor", "--json")
+    assert done.code in (0, 5)
+    assert set(done.json["formats"]) == {"coreml", "tflite", "executorch"}
+    ready = [fields["ready"] for fields in done.json["formats"].values()]
+    assert all(ready) == (done.code == 0)
+    assert done.json["environment"]["torch"] == metadata.version("torch")
+
+
+def test_tables_are_for_people(cli: Cli, exported: Exported) -> None:
+    assert "lspd-s" in cli("students").out
+    assert "tflite" in cli("doctor").out
+    done = cli("verify", exported.folder)
+    assert done.code == 0
+    assert "tflite w8a8" in done.out
+    assert done.out.rstrip().endswith("verdict: pass")

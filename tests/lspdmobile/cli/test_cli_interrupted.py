@@ -1,0 +1,72 @@
+"""An export that is interrupted or killed: the documented exit code, and no target that is half made."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+USAGE = 2
+INTERRUPTED = 130
+
+
+class Done(Protocol):
+    """A finished command."""
+
+    code: int
+
+
+class World(Protocol):
+    """See the fixture ``world``."""
+
+    folder: Path
+    output: Path
+
+    def export(self, *more: object) -> list[object]:
+        """Give the arguments of a small export."""
+
+    def tree(self) -> dict[str, str]:
+        """Hash every file, hidden ones too; folders are listed as well."""
+
+
+Cli = Callable[..., Done]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def started(start_process: Start, world: World) -> tuple["subprocess.Popen[str]", Path]:
+    """Start an export as a process and wait until it is at work; give it and its hidden folder."""
+    process = start_process(*world.export("-p", "fp32"))
+    end = time.monotonic() + 300
+    while time.monotonic() < end and process.poll() is None:
+        if found := list(world.folder.glob(".out.*.partial")):
+            return process, found[0]
+        time.sleep(0.05)
+    process.kill()
+    message = f"the export did not start: {process.communicate()[1]}"
+    raise AssertionError(message)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing(sent: signal.Signals, world: World, start_process: Start) -> None:
+    before = world.tree()
+    process, _ = started(start_process, world)
+    process.send_signal(sent)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == INTERRUPTED, err
+    assert (out, err) == ("", "error: interrupted; nothing half-made was left behind\n")
+    assert world.tree() == before
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(world: World, start_process: Start, cli: Cli) -> None:
+    before = world.tree()
+    process, hidden = started(start_process, world)
+    process.kill()
+    process.communicate()
+    assert hidden.is_dir()
+    assert not world.output.exists()
+    done = cli(*world.export("--calib", world.folder / "nowhere"))
+    assert done.code == USAGE
+    assert world.tree() == before
