@@ -25,7 +25,7 @@ demo: $(STAMP) ## the main job on the bundled student and pictures
 	$(BIN)/lspdmobile demo
 
 test: $(STAMP) ## the quick tests
-	$(ENVIRONMENT) $(BIN)/python -m pytest -n $(WORKERS)
+	$(ENVIRONMENT) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-slow: $(STAMP) ## the tests that take more than 20 seconds each
 	$(ENVIRONMENT) $(BIN)/python -m pytest -m slow
@@ -40,8 +40,8 @@ type: $(STAMP) ## mypy --strict on the three packages and the tests
 layers: $(STAMP) ## import-linter: who may import whom
 	$(BIN)/lint-imports
 
-bench: $(STAMP) ## the timings in the docs
-	$(BIN)/python -m benchmarks
+bench: $(STAMP) ## the timings: seconds and peak memory of every step of an export
+	$(BIN)/python benchmarks/export_time.py
 
 clean: ## remove what the targets made
 	rm -rf .venv build dist *.egg-info runs .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,154 @@
+"""Seconds and peak memory of every step of an export.
+
+    python benchmarks/export_time.py [--student lspd-s] [--format tflite] [--precision fp32,w8a8] [--json]
+
+The export runs in this process, one thread per runtime, into a temporary folder, on the bundled pictures. A step lasts
+from its first report of progress to that of the next. Loading torch is a step of its own; a format's own packages
+are loaded by its first emission.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from lspdmobile.choices import parse_formats, parse_precisions
+from lspdmobile.cli.terminal import working
+from lspdmobile.errors import LspdmobileError
+
+STATUS: Final = Path("/proc/self/status")
+RESET: Final = Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step: its wall time, and the largest resident memory of this process during it (MB = 10^6 bytes)."""
+
+    step: str
+    seconds: float
+    peak_mb: float
+
+
+@dataclass(kw_only=True)
+class Clock:
+    """A progress callback that keeps the time; the same step named again goes on."""
+
+    steps: list[Step] = field(default_factory=list)
+    name: str = ""
+    started: float = 0.0
+
+    def __call__(self, step: str, *_: int) -> None:
+        """Note that a step is under way."""
+        if step != self.name:
+            self.stop()
+            self.name, self.started = step, time.perf_counter()
+
+    def stop(self) -> None:
+        """End the step under way."""
+        if self.name:
+            seconds = time.perf_counter() - self.started
+            self.steps.append(Step(step=self.name, seconds=round(seconds, 2), peak_mb=round(peak_mb(), 1)))
+        self.name = ""
+        reset_peak()
+
+
+def peak_mb() -> float:
+    """Give the largest resident memory since the last reset, or since the start where it cannot be reset."""
+    if STATUS.exists():
+        line = next(line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def reset_peak() -> bool:
+    """Start measuring the peak anew; False where the system does not allow it."""
+    try:
+        RESET.write_text("5", encoding="utf-8")
+    except OSError:
+        return False
+    return True
+
+
+def measured(options: argparse.Namespace) -> dict[str, Any]:
+    """Export once and give the result as it is printed with ``--json``."""
+    clock, started = Clock(), time.perf_counter()
+    clock("load packages")
+    import torch
+
+    from lspdmobile.environment import environment
+    from lspdmobile.run import ExportRequest, export
+    from lspdmobile.student import load_student
+
+    torch.set_num_threads(1)
+    clock("load student")
+    student = load_student(options.student)
+    with tempfile.TemporaryDirectory() as folder:
+        request = ExportRequest(
+            student=student,
+            formats=parse_formats(options.format),
+            precisions=parse_precisions(options.precision),
+            output_dir=Path(folder) / "run",
+        )
+        report = export(request, clock)
+    clock.stop()
+    return {
+        "student": student.name,
+        "params": report.student.params,
+        "pictures": report.reference.images,
+        "steps": [asdict(step) for step in clock.steps],
+        "total_seconds": round(time.perf_counter() - started, 2),
+        "peak_mb": max(step.peak_mb for step in clock.steps),
+        "peak_is_per_step": reset_peak(),
+        "failed": [f"{a.format} {a.precision}" for a in report.artifacts if a.sha256 is None],
+        "environment": environment(),
+    }
+
+
+def table_of(found: dict[str, Any]) -> Table:
+    """Lay the steps out, the total last."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("step")
+    table.add_column("seconds", justify="right")
+    table.add_column("peak MB" if found["peak_is_per_step"] else "peak MB so far", justify="right")
+    for step in found["steps"]:
+        table.add_row(step["step"], f"{step['seconds']:.2f}", f"{step['peak_mb']:.0f}")
+    table.add_section()
+    table.add_row("total", f"{found['total_seconds']:.2f}", f"{found['peak_mb']:.0f}")
+    return table
+
+
+def main() -> int:
+    """Measure and print; gives the exit code."""
+    parser = argparse.ArgumentParser(description="Seconds and peak memory of every step of an export.")
+    parser.add_argument("--student", default="lspd-s", help="bundled name or checkpoint")
+    parser.add_argument("--format", default="all", help="comma list, as for lspdmobile export")
+    parser.add_argument("--precision", default="fp32,fp16,w8a8", help="comma list, as for lspdmobile export")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args()
+    try:
+        with working(verbose=False):
+            found = measured(options)
+    except LspdmobileError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        Console().print(table_of(found))
+        for failed in found["failed"]:
+            print(f"failed: {failed}")
+    return 4 if found["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
