@@ -3,7 +3,9 @@
 Every error is relative, ``max |before - after| / max |before|``, and is taken
 
 - in float64, where the rewrites' algebra must hold to rounding (``TOLERANCE_FP64``), and in float32, the numbers that
-  ship (``TOLERANCE_FP32``: some sixty layers that each round to 6e-8 of their largest value);
+  ship (``TOLERANCE_FP32``: some sixty layers that each round to 6e-8 of their largest value). ``before`` is always the
+  original in float64: on an input with little signal the original's own float32 rounding can exceed the tolerance;
+  the fused network may then err at most twice as much as the original itself does;
 - on every kind of input in ``probes.INPUTS``;
 - with norm statistics as trained, and randomised around them, since a fresh norm hides most faults;
 - of the whole network, and of every rewritten site by itself, before any activation can hide a difference.
@@ -12,7 +14,7 @@ Every error is relative, ``max |before - after| / max |before|``, and is taken
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +28,7 @@ __all__ = ["STATISTICS", "TOLERANCE_FP32", "TOLERANCE_FP64", "Certificate", "Che
 
 TOLERANCE_FP64: Final = 1e-12
 TOLERANCE_FP32: Final = 1e-5
+_TIMES_ROUNDING: Final = 2.0
 STATISTICS: Final = ("as trained", "randomised")
 
 _DTYPES: Final = {"fp64": torch.float64, "fp32": torch.float32}
@@ -36,22 +39,24 @@ Rewrite = Callable[[nn.Module], tuple[nn.Module, tuple[Site, ...]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One comparison of the whole network: what was tried and the relative error it gave."""
+    """One comparison of the whole network: what was tried, the relative error it gave and the original's own."""
 
     precision: str
     statistics: str
     input: str
     error: float
+    rounding: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class SiteCheck:
-    """One rewritten place and its largest relative errors over all inputs and statistics."""
+    """One rewritten place, its largest relative errors over all inputs and statistics, and the original's own."""
 
     name: str
     rewrite: str
     error_fp64: float
     error_fp32: float
+    rounding_fp32: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,12 +100,13 @@ class Certificate:
         network = (
             f"whole network, {c.precision}, statistics {c.statistics}, input {c.input}: relative error {c.error:.1e}"
             for c in self.checks
-            if not c.error <= allowed[c.precision]
+            if not c.error <= max(allowed[c.precision], _TIMES_ROUNDING * c.rounding)
         )
         sites = (
             f"{s.name} ({s.rewrite}): relative error {s.error_fp64:.1e} in fp64, {s.error_fp32:.1e} in fp32"
             for s in self.sites
-            if not (s.error_fp64 <= self.tolerance_fp64 and s.error_fp32 <= self.tolerance_fp32)
+            if not s.error_fp64 <= self.tolerance_fp64
+            or not s.error_fp32 <= max(self.tolerance_fp32, _TIMES_ROUNDING * s.rounding_fp32)
         )
         return (*sites, *network)
 
@@ -165,18 +171,27 @@ def certify(
     generator = torch.Generator().manual_seed(seed)
     pictures = probe_inputs((1, 3, *input_size), generator)
     checks: list[Check] = []
-    site_errors: dict[tuple[str, str], float] = {}
+    site_errors: dict[tuple[str, str], _Error] = {}
     for statistics, source in zip(STATISTICS, (original, _randomised(original, generator)), strict=True):
         for precision, dtype in _DTYPES.items():
             before = copy.deepcopy(source).to(dtype)
             ships = source is original and dtype == dtype_of(original)
             after, found = (fused, sites) if ships else rewrite(before)
             for name, error in _errors(before, after, pictures, dtype):
-                checks.append(Check(precision=precision, statistics=statistics, input=name, error=error))
+                checks.append(
+                    Check(
+                        precision=precision,
+                        statistics=statistics,
+                        input=name,
+                        error=error.error,
+                        rounding=error.rounding,
+                    )
+                )
             for site in found:
-                error = _site_error(site, before, after, generator, dtype)
                 key = (site.name, precision)
-                site_errors[key] = max(site_errors.get(key, 0.0), error)
+                site_errors[key] = max(
+                    site_errors.get(key, _NO_ERROR), _site_error(site, before, after, generator, dtype)
+                )
     return Certificate(
         sites=tuple(_site_check(site, site_errors) for site in sites),
         checks=tuple(checks),
@@ -194,33 +209,50 @@ def _randomised(network: nn.Module, generator: torch.Generator) -> nn.Module:
     return twin
 
 
+class _Error(NamedTuple):
+    """Relative error of the rewritten form, and of the original itself, against the original in float64."""
+
+    error: float
+    rounding: float
+
+
+_NO_ERROR: Final = _Error(0.0, 0.0)
+
+
 @torch.no_grad()
 def _errors(
     before: nn.Module, after: nn.Module, inputs: Mapping[str, Tensor], dtype: torch.dtype
-) -> Iterator[tuple[str, float]]:
+) -> Iterator[tuple[str, _Error]]:
+    exact = copy.deepcopy(before).double()
     for name, values in inputs.items():
-        expected = _outputs(before(values.to(dtype)))
+        rounded = values.to(dtype)
+        expected = _outputs(exact(rounded.double()))
         try:
-            found = _outputs(after(values.to(dtype)))
+            found = _outputs(after(rounded))
         except RuntimeError as error:
             message = f"fusion changed the network and must not ship; it no longer runs: {error}"
             raise GateFailedError(message) from error
-        yield name, max(relative_error(*pair) for pair in zip(expected, found, strict=True))
+        yield name, _Error(_largest(expected, found), _largest(expected, _outputs(before(rounded))))
+
+
+def _largest(expected: list[Tensor], found: list[Tensor]) -> float:
+    return max(relative_error(*pair) for pair in zip(expected, found, strict=True))
 
 
 def _site_error(
     site: Site, before: nn.Module, after: nn.Module, generator: torch.Generator, dtype: torch.dtype
-) -> float:
+) -> _Error:
     inputs = probe_inputs((1, site.in_channels, *_SITE_SIDE), generator)
     return max(error for _, error in _errors(site.before(before), site.after(after), inputs, dtype))
 
 
-def _site_check(site: Site, errors: Mapping[tuple[str, str], float]) -> SiteCheck:
+def _site_check(site: Site, errors: Mapping[tuple[str, str], _Error]) -> SiteCheck:
     return SiteCheck(
         name=site.name,
         rewrite=site.rewrite,
-        error_fp64=errors[site.name, "fp64"],
-        error_fp32=errors[site.name, "fp32"],
+        error_fp64=errors[site.name, "fp64"].error,
+        error_fp32=errors[site.name, "fp32"].error,
+        rounding_fp32=errors[site.name, "fp32"].rounding,
     )
 
 

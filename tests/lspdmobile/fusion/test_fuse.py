@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -8,6 +9,7 @@ from lspdmobile.fusion.certificate import TOLERANCE_FP32, TOLERANCE_FP64
 from lspdmobile.fusion.probes import INPUTS
 from lspdmobile.networks.blocks import LinearBranches
 from lspdmobile.networks.lspd import LspdChain, LspdConfig, LspdStudent
+from lspdmobile.student import load_student, student_from_preset
 
 
 def test_the_fused_student_has_no_norm_and_no_branches_left(tiny_student: nn.Module) -> None:
@@ -46,7 +48,7 @@ def test_the_certificate_goes_into_json(tiny_student: nn.Module) -> None:
     assert said["passed"] is True
     assert said["relative_error"]["fp64"] == certificate.error_fp64
     assert said["macs"] == {"before": certificate.before.macs, "after": certificate.after.macs}
-    assert said["sites"][0].keys() == {"name", "rewrite", "error_fp64", "error_fp32"}
+    assert said["sites"][0].keys() == {"name", "rewrite", "error_fp64", "error_fp32", "rounding_fp32"}
 
 
 def test_nothing_fused_is_said_and_not_passed_off(tiny_student: nn.Module) -> None:
@@ -101,3 +103,20 @@ def test_a_branch_set_with_a_seven_by_seven_keeps_it_apart_by_default() -> None:
 
 def _kernels(network: nn.Module) -> set[int]:
     return {m.kernel_size[0] for m in network.modules() if isinstance(m, nn.Conv2d)}
+
+
+def test_the_bundled_student_is_certified() -> None:
+    student = load_student("lspd-s")
+    certificate = fuse(student.network, input_size=student.contract.input_size).certificate
+    assert certificate.passed
+    assert {site.rewrite for site in certificate.sites} == {"merge branches", "fold norm"}
+
+
+def test_an_error_beyond_the_originals_own_rounding_is_a_fault() -> None:
+    student = student_from_preset("lspd-s")
+    sound = fuse(student.network, input_size=(64, 64)).certificate
+    rounding = max(check.rounding for check in sound.checks if check.precision == "fp32")
+    worse = replace(sound.checks[0], precision="fp32", error=max(2.1 * rounding, 1.1e-5), rounding=rounding)
+    assert not replace(sound, checks=(*sound.checks, worse)).passed
+    as_good = replace(worse, error=1.9e-4, rounding=1e-4)
+    assert replace(sound, checks=(*sound.checks, as_good)).passed
