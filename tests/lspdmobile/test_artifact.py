@@ -115,6 +115,20 @@ def test_a_folder_that_appeared_meanwhile_is_not_replaced(tmp_path: Path) -> Non
     assert names(tmp_path / "run") == ["theirs"]
 
 
+def test_an_old_folder_whose_successor_is_lost_stays(tmp_path: Path) -> None:
+    write(tmp_path / "run", text="old")
+    before = sha256_of(tmp_path / "run")
+
+    def lost() -> None:
+        with replacing_folder(tmp_path / "run", overwrite=True) as folder:
+            folder.rmdir()
+
+    with pytest.raises(FileNotFoundError):
+        lost()
+    assert names(tmp_path) == ["run"]
+    assert sha256_of(tmp_path / "run") == before
+
+
 def test_a_link_is_followed_and_stays(tmp_path: Path) -> None:
     write(tmp_path / "disk", text="old")
     (tmp_path / "run").symlink_to(tmp_path / "disk")

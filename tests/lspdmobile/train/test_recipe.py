@@ -46,16 +46,16 @@ class KilledError(Exception):
     """Stands for a kill between two steps."""
 
 
+def noting(steps: list[int]) -> Callable[[StepReport], None]:
+    return lambda report: steps.append(report.step)
+
+
 def killed_after(steps: int) -> Callable[[StepReport], None]:
     def on_step(report: StepReport) -> None:
         if report.step == steps:
             raise KilledError
 
     return on_step
-
-
-def _noting(steps: list[int]) -> Callable[[StepReport], None]:
-    return lambda report: steps.append(report.step)
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:
@@ -94,7 +94,7 @@ def test_a_killed_and_resumed_run_gives_the_same_weights_bit_for_bit(samples: Sa
         started(samples, killed, steps=killed_at)
         steps: list[int] = []
         torch.manual_seed(123)
-        resumed = train_chain(config_of(), samples, {}, LSP_14, killed, on_step=_noting(steps))
+        resumed = train_chain(config_of(), samples, {}, LSP_14, killed, on_step=noting(steps))
         assert steps == list(range(killed_at + 1, STEPS + 1))
         assert same(uninterrupted, resumed)
         kept = [load_checkpoint(place / CHECKPOINT, device="cpu") for place in (whole, killed)]
@@ -114,11 +114,10 @@ def test_a_run_killed_before_its_first_checkpoint_starts_afresh(samples: Samples
 
 
 def test_a_finished_run_is_not_trained_again(samples: Samples, folder: Path) -> None:
-    config = config_of(phases=[{"size": 32, "epochs": 1}])
+    config, steps = config_of(phases=[{"size": 32, "epochs": 1}]), list[int]()
     chain = train_chain(config, samples, {}, LSP_14, folder)
     before = (folder / CHECKPOINT).read_bytes()
-    steps: list[int] = []
-    again = train_chain(config, samples, {}, LSP_14, folder, on_step=_noting(steps))
+    again = train_chain(config, samples, {}, LSP_14, folder, on_step=noting(steps))
     assert steps == []
     assert same(chain, again)
     assert (folder / CHECKPOINT).read_bytes() == before
@@ -134,10 +133,9 @@ def test_another_seed_gives_another_run(samples: Samples, tmp_path: Path) -> Non
 
 def started(samples: Samples, folder: Path, steps: int = 2, **options: Any) -> None:
     """Leave a checkpoint after some steps."""
+    options["on_step"] = killed_after(steps)
     with pytest.raises(KilledError):
-        train_chain(
-            config_of(), samples, {}, LSP_14, folder, on_step=killed_after(steps), save_every_seconds=0, **options
-        )
+        train_chain(config_of(), samples, {}, LSP_14, folder, save_every_seconds=0, **options)
 
 
 def refusal(config: TrainConfig, samples: Samples, folder: Path, init: Path | None = None) -> str:
@@ -220,8 +218,8 @@ def test_a_resumed_run_ignores_where_it_is_told_to_start(samples: Samples, tmp_p
     for place in (first, second):
         place.mkdir()
         started(samples, place)
-    whole = train_chain(config_of(), samples, {}, LSP_14, first)
-    assert same(whole, train_chain(config_of(), samples, {}, LSP_14, second, init=tmp_path / "gone.pt"))
+    resumed = train_chain(config_of(), samples, {}, LSP_14, second, init=tmp_path / "gone.pt")
+    assert same(train_chain(config_of(), samples, {}, LSP_14, first), resumed)
 
 
 def test_a_start_that_does_not_fit_is_refused(
