@@ -3,6 +3,7 @@
 ``Converter`` is the one interface every format implements; ``converters.FORMATS`` lists them.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -38,6 +39,7 @@ __all__ = [
     "size_in_bytes",
 ]
 
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 _PARTIAL: Final = "partial"
 _REPLACED: Final = "replaced"
 
@@ -238,8 +240,11 @@ def replacing_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         yield partial
         _refuse(place, target, overwrite=overwrite)
         _swap(partial, place)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            message = f"{target}: cannot be written ({error.strerror}); free some space or choose another folder"
+            raise BadInputError(message) from error
         raise
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lspdmobile.artifact import sha256_of
 from lspdmobile.decode import DECODE_RULES, DecodeRule
@@ -34,6 +34,7 @@ __all__ = [
     "resized",
     "save_student",
     "student_from_preset",
+    "write_weights",
 ]
 
 _METADATA_KEY: Final = "lspdmobile"
@@ -145,11 +146,20 @@ def save_student(student: Student, path: Path) -> None:
         "provenance": dict(student.provenance),
         "metrics": dict(student.metrics),
     }
-    tensors = {k: v.detach().cpu().contiguous() for k, v in student.network.state_dict().items()}
+    write_weights(student.network, path, metadata={_METADATA_KEY: json.dumps(header, sort_keys=True)})
+
+
+def write_weights(network: nn.Module, path: Path, *, metadata: dict[str, str] | None = None) -> None:
+    """Write a network's tensors as ``.safetensors``, replacing the file at once.
+
+    Raises:
+        BadInputError: The file cannot be written; nothing of it is left.
+    """
+    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata={_METADATA_KEY: json.dumps(header, sort_keys=True)})
+        save_file(tensors, partial, metadata=metadata)
         partial.chmod(0o644)
         partial.replace(path)
     except (OSError, SafetensorError) as error:

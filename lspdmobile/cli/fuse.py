@@ -29,12 +29,10 @@ def fuse(
     [bold]Example:[/bold] lspdmobile fuse lspd-s -o runs/fuse
     """
     with working(verbose=verbose) as terminal:
-        from safetensors.torch import save_file
-
         from lspdmobile.artifact import replacing_folder
         from lspdmobile.fusion import fuse as run
         from lspdmobile.run_folder import refuse_to_replace_others
-        from lspdmobile.student import load_student
+        from lspdmobile.student import load_student, write_weights
 
         loaded = load_student(student, arch=arch)
         if overwrite:
@@ -43,8 +41,7 @@ def fuse(
         with replacing_folder(output_dir, overwrite=overwrite) as folder:
             fused = run(loaded.network, input_size=loaded.contract.input_size, seed=seed)
             certificate = fused.certificate.to_dict()
-            tensors = {k: v.contiguous() for k, v in fused.network.state_dict().items()}
-            save_file(tensors, folder / f"{loaded.name}_fused.safetensors")
+            write_weights(fused.network, folder / f"{loaded.name}_fused.safetensors")
             text = json_lib.dumps(certificate, indent=2) + "\n"
             (folder / "fusion.json").write_text(text, encoding="utf-8")
         terminal.close()

@@ -12,7 +12,7 @@ with the previous heatmaps. No number of the paper is, or can be, claimed for th
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,18 @@ from torch.nn import functional as F
 
 from lspdmobile.networks.blocks import ConvNormAct, MultiscaleBlock, ResidualBlock, initialise
 
-__all__ = ["AlignmentNeck", "LspdChain", "LspdConfig", "LspdStudent", "MobileNetTrunk", "PyramidTrunk", "StudentStage"]
+__all__ = [
+    "AlignmentNeck",
+    "LspdChain",
+    "LspdConfig",
+    "LspdStudent",
+    "MobileNetTrunk",
+    "PyramidTrunk",
+    "StudentStage",
+    "Trunk",
+]
+
+Trunk = Literal["mobilenet", "pyramid"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +54,7 @@ class LspdConfig:
 
     keypoints: int
     input_size: tuple[int, int]
-    trunk: Literal["mobilenet", "pyramid"]
+    trunk: Trunk
     width: float = 1.0
     pyramid_channels: tuple[int, ...] = (24, 32, 64, 96)
     pyramid_blocks: tuple[int, ...] = (2, 3, 4)
@@ -52,6 +63,16 @@ class LspdConfig:
     blocks: int = 3
     branches: tuple[str, ...] = ("3x3d1", "3x3d2", "1x1", "identity")
     stages: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuse a trunk that does not exist.
+
+        Raises:
+            ValueError: The trunk is neither of the two.
+        """
+        if self.trunk not in get_args(Trunk):
+            message = f"unknown trunk {self.trunk!r}: one of {', '.join(get_args(Trunk))}"
+            raise ValueError(message)
 
     @property
     def heatmap_stride(self) -> int:
