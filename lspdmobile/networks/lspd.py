@@ -5,7 +5,7 @@ of a small number of compact pose stages trained end to end; a stage is built fr
 block; only the backbone and the **first** stage are deployed, later stages carry the pose knowledge that is distilled.
 
 Our own choices, because the paper's inside is not public (every one is a field of :class:`LspdConfig`): the trunk
-(dilated MobileNetV1 as in Lightweight OpenPose, or a small dense residual pyramid that trains many times faster on a
+(dilated MobileNetV1 as in Lightweight OpenPose, or a small dense residual pyramid meant for training on a
 CPU), the neck, widths, the block's inside, the number of stages, and that a later stage reads the features concatenated
 with the previous heatmaps. No number of the paper is, or can be, claimed for this network.
 """
@@ -151,7 +151,7 @@ class AlignmentNeck(nn.Module):
 class PyramidTrunk(nn.Module):
     """Dense residual encoder with a top-down path that ends at stride 8.
 
-    Trains 10 to 25 times faster than depthwise convolutions on a CPU. The top-down path (its neck) adds bilinearly
+    Has no depthwise convolution, for the sake of training on a CPU. The top-down path (its neck) adds bilinearly
     upsampled coarse features to 1x1 laterals, then one 3x3.
     """
 

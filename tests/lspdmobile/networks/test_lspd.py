@@ -130,3 +130,8 @@ def test_heatmap_layers_start_near_zero_and_the_others_do_not(tiny_config: LspdC
     convs = [m for m in student.modules() if isinstance(m, nn.Conv2d)]
     assert student.stage.heatmap.weight.std() < 2e-3
     assert all(m.weight.std() > 1e-2 for m in convs if m is not student.stage.heatmap)
+
+
+def test_a_trunk_that_does_not_exist_is_refused(tiny_config: LspdConfig) -> None:
+    with pytest.raises(ValueError, match="unknown trunk 'pyramidal'"):
+        LspdConfig.from_dict({**tiny_config.to_dict(), "trunk": "pyramidal"})
