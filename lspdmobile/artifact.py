@@ -179,6 +179,10 @@ class Converter(Protocol):
         """Give the precisions this format takes and each one's default layout."""
         ...
 
+    def misfit(self, precision: Precision, layout: Layout, deployment_target: str) -> str | None:
+        """Say why a precision it takes cannot be had so, as far as is known before any conversion; None if it can."""
+        ...
+
 
 def sha256_of(path: Path) -> str:
     """Hash a file by its bytes, or a folder by its files in the order of their relative names (forward slashes).

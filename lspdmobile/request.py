@@ -54,7 +54,8 @@ def targets_of(request: ExportRequest) -> tuple[list[Target], list[Target]]:
     """Split the asked (format, precision) pairs into those the formats take and those they do not.
 
     Raises:
-        BadInputError: No pair is left, or a precision fits none of the formats.
+        BadInputError: No pair is left, a precision fits none of the formats, or a format cannot give a precision in the
+            layout or for the deployment target asked for.
     """
     asked = [(f, p) for f in request.formats for p in request.precisions]
     taken = [(f, p) for f, p in asked if p in FORMATS[f].supported()]
@@ -63,4 +64,8 @@ def targets_of(request: ExportRequest) -> tuple[list[Target], list[Target]]:
             names = ", ".join(f"{f} takes {', '.join(FORMATS[f].supported())}" for f in request.formats)
             message = f"no chosen format takes {precision}: {names}"
             raise BadInputError(message)
+    for form, precision in taken:
+        layout = request.layout or FORMATS[form].supported()[precision]
+        if fault := FORMATS[form].misfit(precision, layout, request.deployment_target):
+            raise BadInputError(fault)
     return taken, [pair for pair in asked if pair not in taken]

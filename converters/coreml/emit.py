@@ -12,6 +12,7 @@ random identifiers, maps serialised in a fixed order.
 """
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import GraphModule
 
-__all__ = ["INPUT_NAME", "OUTPUT_NAME", "SUFFIX", "emit", "supported"]
+__all__ = ["INPUT_NAME", "OUTPUT_NAME", "SUFFIX", "emit", "misfit", "supported"]
 
 SUFFIX: str = ".mlpackage"
 INPUT_NAME: Final = "input"
@@ -53,6 +54,17 @@ def supported() -> Mapping[Precision, Layout]:
     return dict(_SUPPORTED)
 
 
+def misfit(precision: Precision, layout: Layout, deployment_target: str) -> str | None:
+    """Say why a precision cannot be had in this layout or for this lowest iOS, or None."""
+    if layout is not Layout.NCHW:
+        return f"Core ML packages are written as nchw, not {layout}; leave --layout out for this format"
+    version, lowest = re.fullmatch(r"ios(\d+)", deployment_target.lower()), _LOWEST_TARGET[precision]
+    if version is None or int(version[1]) < lowest:
+        needed = f"a minimum deployment target of iOS{lowest} or later"
+        return f"Core ML {precision} needs {needed}, not {deployment_target!r}"
+    return None
+
+
 def emit(request: EmitRequest) -> Artifact:
     """Write a ``.mlpackage``.
 
@@ -64,7 +76,7 @@ def emit(request: EmitRequest) -> Artifact:
     precision = request.plan.precision
     _check_request(request)
     tools = _core_ml_tools()
-    target = _target(tools, request.deployment_target, precision)
+    target = _target(tools, request.deployment_target)
     start = time.perf_counter()
     try:
         module, exported = _exported(request)
@@ -95,9 +107,8 @@ def _check_request(request: EmitRequest) -> None:
     if precision not in _SUPPORTED:
         message = f"Core ML has no {precision}; choose from {', '.join(_SUPPORTED)}"
         raise BadInputError(message)
-    if request.layout is not Layout.NCHW:
-        message = f"Core ML packages are written as nchw, not {request.layout}; leave --layout out for this format"
-        raise BadInputError(message)
+    if fault := misfit(precision, request.layout, request.deployment_target):
+        raise BadInputError(fault)
     if request.path.suffix != SUFFIX:
         message = f"{request.path}: a Core ML package's name must end in {SUFFIX}"
         raise BadInputError(message)
@@ -116,16 +127,14 @@ def _core_ml_tools() -> Any:
     return coremltools
 
 
-def _target(tools: Any, name: str, precision: Precision) -> Any:
+def _target(tools: Any, name: str) -> Any:
     """Give Core ML Tools' constant of a deployment target such as ``iOS17``."""
     names = {target.name.lower(): target for target in tools.target if target.name.startswith("iOS")}
-    target = names.get(name.lower())
-    lowest = _LOWEST_TARGET[precision]
-    if target is None or int(target.name.removeprefix("iOS")) < lowest:
-        fitting = [t.name for t in names.values() if int(t.name.removeprefix("iOS")) >= lowest]
-        message = f"Core ML {precision} needs a minimum deployment target of {', '.join(fitting)}, not {name!r}"
-        raise BadInputError(message)
-    return target
+    try:
+        return names[name.lower()]
+    except KeyError:
+        message = f"this Core ML Tools knows no deployment target {name!r}; choose from {', '.join(names)}"
+        raise BadInputError(message) from None
 
 
 def _exported(request: EmitRequest) -> tuple["GraphModule | None", "ExportedProgram"]:

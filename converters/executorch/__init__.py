@@ -3,8 +3,8 @@
 This package satisfies ``lspdmobile.artifact.Converter``.
 """
 
-from converters.executorch.emit import SUFFIX, emit, supported
+from converters.executorch.emit import SUFFIX, emit, misfit, supported
 from converters.executorch.execute import open_executor
 from converters.executorch.inspect import inspect
 
-__all__ = ["SUFFIX", "emit", "inspect", "open_executor", "supported"]
+__all__ = ["SUFFIX", "emit", "inspect", "misfit", "open_executor", "supported"]

@@ -25,7 +25,7 @@ from lspdmobile.errors import BadInputError, ConversionError, LspdmobileError
 if TYPE_CHECKING:
     from quantization.affine import AffineGrid
 
-__all__ = ["SUFFIX", "emit", "supported"]
+__all__ = ["SUFFIX", "emit", "misfit", "supported"]
 
 SUFFIX: str = ".pte"
 _MISSING: Final = "Missing out variants: {'quantized_decomposed"
@@ -35,6 +35,16 @@ _SUPPORTED: Final = dict.fromkeys((Precision.FP32, Precision.W8A8), Layout.NCHW)
 def supported() -> Mapping[Precision, Layout]:
     """Give the precisions this format takes and each one's default layout."""
     return dict(_SUPPORTED)
+
+
+def misfit(precision: Precision, layout: Layout, deployment_target: str = "") -> str | None:  # noqa: ARG001
+    """Say why a precision cannot be had in this layout, or None; an iOS version does not matter here."""
+    if layout is Layout.NCHW:
+        return None
+    return (
+        "ExecuTorch artifacts take and give NCHW: the runtime ignores strides, so an NHWC border would need a "
+        "transposition in the program; use --layout nchw or leave the option out"
+    )
 
 
 def emit(request: EmitRequest) -> Artifact:
@@ -78,12 +88,8 @@ def _check(request: EmitRequest) -> None:
         )
         message = f"ExecuTorch artifacts are not offered in {precision} ({why}); choose from {', '.join(_SUPPORTED)}"
         raise BadInputError(message)
-    if request.layout is not Layout.NCHW:
-        message = (
-            "ExecuTorch artifacts take and give NCHW: the runtime ignores strides, so an NHWC border would need a "
-            "transposition in the program; use --layout nchw or leave the option out"
-        )
-        raise BadInputError(message)
+    if fault := misfit(precision, request.layout):
+        raise BadInputError(fault)
     if request.network.training:
         message = "the network is in training mode; call eval() first"
         raise ValueError(message)

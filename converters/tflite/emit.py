@@ -29,7 +29,7 @@ from lspdmobile.artifact import Artifact, EmitRequest
 from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.errors import BadInputError, ConversionError, LspdmobileError
 
-__all__ = ["SUFFIX", "emit", "require_precision", "supported"]
+__all__ = ["SUFFIX", "emit", "misfit", "require_precision", "supported"]
 
 SUFFIX: str = ".tflite"
 
@@ -55,6 +55,11 @@ _SCALE_TOLERANCE: Final = 1e-4
 def supported() -> Mapping[Precision, Layout]:
     """Give the precisions and each one's default layout; TFLite kernels are NHWC throughout."""
     return dict.fromkeys(Precision, Layout.NHWC)
+
+
+def misfit(precision: Precision, layout: Layout, deployment_target: str) -> str | None:  # noqa: ARG001
+    """Give None: every precision can be had in both layouts, and an iOS version does not matter here."""
+    return None
 
 
 def emit(request: EmitRequest) -> Artifact:

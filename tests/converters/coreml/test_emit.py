@@ -14,7 +14,8 @@ from lspdmobile.artifact import EmitRequest, sha256_of, size_in_bytes
 from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.errors import BadInputError, ConversionError
 from lspdmobile.fusion import fuse, randomise_norms
-from lspdmobile.networks.lspd import LspdConfig, LspdStudent
+from lspdmobile.networks.lspd import LspdStudent
+from lspdmobile.networks.presets import preset
 from quantization.calibrate import calibrate
 from quantization.plan import QuantizationPlan
 
@@ -125,9 +126,9 @@ def test_deployment_targets(
 @pytest.mark.parametrize(
     ("precision", "changes", "complaint"),
     [
-        (Precision.W8A8, {"deployment_target": "iOS16"}, "w8a8 needs a minimum deployment target of iOS17"),
-        (Precision.W8, {"deployment_target": "iOS15"}, "w8 needs a minimum deployment target of iOS16"),
-        (Precision.FP16, {"deployment_target": "iOS14"}, "fp16 needs a minimum deployment target of iOS15"),
+        (Precision.W8A8, {"deployment_target": "iOS16"}, "w8a8 needs a minimum deployment target of iOS17 or later"),
+        (Precision.W8, {"deployment_target": "iOS15"}, "w8 needs a minimum deployment target of iOS16 or later"),
+        (Precision.FP16, {"deployment_target": "iOS14"}, "fp16 needs a minimum deployment target of iOS15 or later"),
         (Precision.FP16, {"deployment_target": "Symbian"}, "not 'Symbian'"),
         (Precision.FP16, {"layout": Layout.NHWC}, "written as nchw, not nhwc"),
         (Precision.FP16, {"path": Path("tiny.tflite")}, r"must end in \.mlpackage"),
@@ -188,18 +189,7 @@ def test_nothing_quantized_is_never_passed_off_as_w8(request_for: RequestFor, tm
 
 @pytest.mark.slow
 def test_the_shipping_architecture_keeps_its_sizes_and_errors(tmp_path: Path) -> None:
-    config = LspdConfig(
-        keypoints=14,
-        input_size=(192, 192),
-        trunk="pyramid",
-        features=64,
-        mid_channels=64,
-        blocks=2,
-        stages=3,
-        pyramid_channels=(16, 32, 64, 96),
-        pyramid_blocks=(1, 3, 4),
-    )
-    student = LspdStudent(config).eval()
+    student = LspdStudent(preset("lspd-s")).eval()
     randomise_norms(student, torch.Generator().manual_seed(1))
     torch.nn.init.normal_(student.stage.heatmap.weight, std=0.1)
     pictures = np.random.default_rng(0).standard_normal((2, 3, 192, 192)).astype(np.float32)

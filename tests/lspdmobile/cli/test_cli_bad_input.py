@@ -204,6 +204,9 @@ CASES: dict[Callable[[World], list[object]], str] = {
     lambda w: w.export("-f", "tflight"): "unknown format 'tflight': did you mean 'tflite'?",
     lambda w: w.export("-p", "w8a7"): "unknown precision 'w8a7': did you mean",
     lambda w: w.export("-p", "int4!"): "unknown precision 'int4!'",
+    lambda w: w.export("-f", "all", "--layout", "nhwc"): "Core ML packages are written as nchw, not nhwc",
+    lambda w: w.export("-f", "executorch", "--layout", "nhwc"): "ExecuTorch artifacts take and give NCHW",
+    lambda w: w.export("-f", "coreml", "--minimum-deployment-target", "iOS16"): "iOS17 or later, not 'iOS16'",
     lambda w: w.export("--max-drop", -1): "--max-drop -1: give a number",
     lambda w: w.export("--drop-type", "some"): "choose absolute or relative",
     lambda w: w.export("--input-size", 65, 64): "must be multiples of 32",
@@ -228,6 +231,13 @@ def test_bad_input_is_answered_in_one_line_and_leaves_nothing(
     assert len(done.err.splitlines()) == 1
     assert said in done.err
     assert world.tree() == before
+
+
+def test_a_layout_that_a_format_cannot_give_is_refused_before_any_work(world: World, cli: Cli) -> None:
+    """The calibration pictures, which are not there either, are not looked for."""
+    done = cli(*world.export("-f", "all", "--layout", "nhwc", "--calib", world.folder / "nowhere"))
+    assert "Core ML packages are written as nchw" in done.err
+    assert not world.output.exists()
 
 
 class Intruder:
