@@ -163,7 +163,7 @@ def write_weights(network: nn.Module, path: Path, *, metadata: dict[str, str] | 
         partial.chmod(0o644)
         partial.replace(path)
     except (OSError, SafetensorError) as error:
-        message = f"{path}: cannot be written ({error})"
+        message = f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})"
         raise BadInputError(message) from error
     finally:
         with suppress(OSError):

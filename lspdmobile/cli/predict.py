@@ -57,7 +57,7 @@ def predict(
         try:
             Image.fromarray(drawn).save(target)
         except (OSError, ValueError) as error:
-            message = f"{target}: cannot be written ({error})"
+            message = f"{target}: cannot be written ({getattr(error, 'strerror', None) or error})"
             raise BadInputError(message) from error
         terminal.close()
         named = dict(zip(predictor.skeleton.keypoints, points.tolist(), strict=True))

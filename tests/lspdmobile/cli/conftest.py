@@ -92,10 +92,10 @@ def start_process() -> Callable[..., "subprocess.Popen[str]"]:
 
 
 @pytest.fixture(scope="session")
-def student_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def student_file(tiny_config: LspdConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The student as a checkpoint."""
     path = tmp_path_factory.mktemp("student") / "colours.safetensors"
-    save_student(colour_student(), path)
+    save_student(colour_student(tiny_config), path)
     return path
 
 
@@ -155,20 +155,9 @@ def world(tmp_path: Path, student_file: Path, people: Path) -> World:
     return World(tmp_path, student_file, people)
 
 
-def colour_student() -> Student:
+def colour_student(config: LspdConfig) -> Student:
     """Build the student that looks for colours."""
     torch.manual_seed(0)
-    config = LspdConfig(
-        keypoints=LSP_14.count,
-        input_size=(64, 64),
-        trunk="pyramid",
-        features=16,
-        mid_channels=12,
-        blocks=1,
-        stages=1,
-        pyramid_channels=(8, 8, 12, 16),
-        pyramid_blocks=(1, 1, 1),
-    )
     contract = PreprocessContract(input_size=config.input_size, heatmap_stride=config.heatmap_stride)
     network = LspdStudent(config).eval()
     with torch.no_grad():

@@ -1,35 +1,68 @@
-"""Nowhere to write: a limit on the size of files stands for a full disk, which gives the same kind of error."""
+"""Nowhere to write: a full disk (a limit on the size of files gives the same kind of error), and no permission."""
 
+import ctypes
+import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 USAGE = 2
 LIMIT = 64 * 1024
+COMMANDS = [("fuse", "lspd-s"), ("export", "lspd-s", "-f", "tflite", "-p", "fp32", "--num-evaluation-samples", "2")]
+# linux/prctl.h and linux/capability.h
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
 
 
-def _limited(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "lspdmobile", *arguments],
+def _refusal(command: tuple[str, ...], *, before: Callable[[], None]) -> str:
+    """Run the command after ``before`` in its process; gives the one line it refused with."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lspdmobile", *command],
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT)),
+        preexec_fn=before,
     )
-
-
-@pytest.mark.parametrize(
-    "command", [("fuse", "lspd-s"), ("export", "lspd-s", "-f", "tflite", "-p", "fp32", "--num-evaluation-samples", "2")]
-)
-def test_a_full_disk_is_one_clear_line_and_leaves_nothing(command: tuple[str, ...], tmp_path: Path) -> None:
-    done = _limited(*command, "-o", str(tmp_path / "out"))
     assert done.returncode == USAGE, done.stderr
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
-    assert "cannot be written" in lines[0]
+    return lines[0]
+
+
+def _limit_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+
+
+def _obey_permissions() -> None:
+    """Take from the superuser the right to write where nobody may; others never had it."""
+    if os.geteuid() == 0 and ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0):
+        os._exit(77)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing(command: tuple[str, ...], tmp_path: Path) -> None:
+    line = _refusal((*command, "-o", str(tmp_path / "out")), before=_limit_files)
+    assert "cannot be written" in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux" and os.geteuid() == 0, reason="the superuser may write anywhere here")
+@pytest.mark.parametrize("command", [*COMMANDS, ("demo",), ("predict", "lspd-s", "picture.png")])
+def test_a_folder_one_may_not_write_in_is_one_clear_line(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 64), (90, 120, 60)).save("picture.png")
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    folder.chmod(0o555)
+    out = folder / "out.png"
+    line = _refusal((*command, "-o", str(out)), before=_obey_permissions)
+    assert f"{out}: cannot be written (Permission denied)" in line
+    assert list(folder.iterdir()) == []
