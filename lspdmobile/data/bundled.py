@@ -24,21 +24,21 @@ __all__ = [
 
 TRAINING_SEEDS: Final = range(1_000_000)
 CALIBRATION_SEED: Final = 8_000_000
-CALIBRATION_COUNT: Final = 24
+CALIBRATION_COUNT: Final = 48
 PICTURES_SEED: Final = 9_000_000
-PICTURES_COUNT: Final = 48
+PICTURES_COUNT: Final = 128
 JPEG_QUALITY: Final = 92
 
 _HERE: Final = Path(__file__).parent
 
 
 def bundled_pictures() -> Path:
-    """Give the folder of the 48 evaluation pictures (208 px) and their COCO-keypoint labels."""
+    """Give the folder of the 128 evaluation pictures (208 px) and their COCO-keypoint labels."""
     return _HERE / "pictures"
 
 
 def bundled_calibration_pictures() -> Path:
-    """Give the folder of the 24 calibration pictures, in the same form and disjoint from the evaluation pictures."""
+    """Give the folder of the 48 calibration pictures, in the same form and disjoint from the evaluation pictures."""
     return _HERE / "pictures_calibration"
 
 
