@@ -33,7 +33,7 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config() -> LspdConfig:
     """Shape of ``tiny_student``: 64x64 pictures, 14 keypoints, a few thousand parameters."""
     return TINY_CONFIG

@@ -44,13 +44,13 @@ def augment(
     flipped = draw.uniform() < config.flip
     matrix = _matrix(draw, config, flipped)
     shift = config.shift_sd * 2 * draw.normal(2)
-    mean = torch.tensor(contract.mean, device=pixels.device).view(1, 3, 1, 1)
-    std = torch.tensor(contract.std, device=pixels.device).view(1, 3, 1, 1)
     theta = torch.cat((matrix, shift[..., None]), dim=2).to(pixels.device)
-    grid = F.affine_grid(theta, [count, 3, size, size], align_corners=False)
-    centred = (pixels.float() / 255).permute(0, 3, 1, 2) - mean
+    mean = 255 * torch.tensor(contract.mean, device=pixels.device).view(1, 3, 1, 1)
+    std = 255 * torch.tensor(contract.std, device=pixels.device).view(1, 3, 1, 1)
+    centred = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).sub_(mean)
+    grid = _grid(theta, size)
     view = F.grid_sample(centred, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    inputs = _colour(view, mean, draw, config.colour) / std
+    inputs = _colour(view, mean, std, draw, config.colour)
     inputs = _erase(inputs, draw, config.erase)
     device = points.device
     moved = _move(points, matrix.to(device), shift.to(device), scale=(2 / stored, size / 2))
@@ -98,16 +98,24 @@ def _matrix(draw: _Draw, config: AugmentConfig, flipped: Tensor) -> Tensor:
     return matrix
 
 
-def _colour(view: Tensor, mean: Tensor, draw: _Draw, strength: float) -> Tensor:
-    """Change contrast, per-channel gain, brightness and saturation of pixels given relative to the mean colour."""
+def _grid(theta: Tensor, size: int) -> Tensor:
+    """Give ``[N, size, size, 2]`` points to sample by ``[N, 2, 3]`` maps (``affine_grid`` without a product)."""
+    line = (2 * torch.arange(size, device=theta.device) + 1) / size - 1
+    across = theta[:, None, None, :, 0] * line[:, None]
+    down = theta[:, None, None, :, 1] * line[:, None, None] + theta[:, None, None, :, 2]
+    return across + down
+
+
+def _colour(view: Tensor, mean: Tensor, std: Tensor, draw: _Draw, strength: float) -> Tensor:
+    """Change contrast, per-channel gain, brightness and saturation of pixels relative to the mean colour; over std."""
     device = view.device
     contrast = (1 + strength * draw.normal(1, 1, 1)).clamp(0.4, 1.8)
     gain = (1 + 0.4 * strength * draw.normal(3, 1, 1)).clamp(0.5, 1.5)
     bright = 0.4 * strength * draw.normal(1, 1, 1) + 0.1 * strength * draw.normal(3, 1, 1)
     grey = (draw.uniform() < 0.4 * strength).to(device)
-    changed = view * (contrast * gain).to(device) + bright.to(device)
-    changed[grey] = changed[grey].mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
-    return torch.minimum(torch.maximum(changed, -mean), 1 - mean)
+    changed = torch.addcmul(255 * bright.to(device) / std, view, (contrast * gain).to(device) / std)
+    changed[grey] = (changed[grey] * std).mean(dim=1, keepdim=True) / std
+    return changed.clamp_(-mean / std, (255 - mean) / std)
 
 
 def _erase(inputs: Tensor, draw: _Draw, probability: float) -> Tensor:
@@ -119,7 +127,7 @@ def _erase(inputs: Tensor, draw: _Draw, probability: float) -> Tensor:
     rows = (line >= corner[:, :1]) & (line < (corner + side)[:, :1])
     columns = (line >= corner[:, 1:]) & (line < (corner + side)[:, 1:])
     hole = (rows[:, None, :, None] & columns[:, None, None, :]) & chosen[:, None, None, None]
-    return inputs.masked_fill(hole.to(inputs.device), 0.0)
+    return inputs.masked_fill_(hole.to(inputs.device), 0.0)
 
 
 def _move(points: Tensor, matrix: Tensor, shift: Tensor, *, scale: tuple[float, float]) -> Tensor:

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -86,14 +86,16 @@ class DistillConfig(_Strict):
 
 
 class TrainConfig(_Strict):
-    """One training run."""
+    """One training run; ``network`` replaces fields of the preset (``LspdConfig``)."""
 
     recipe: Literal["lspd"]
     preset: str
+    network: dict[str, Any] = {}
     stages: Annotated[int, Field(ge=1)] | None = None
     seed: Count = 0
     batch_size: Annotated[int, Field(gt=0)] = 32
     learning_rate: Positive = 2.5e-3
+    optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     schedule: Literal["cosine", "step"] = "cosine"
     warmup: Fraction = 0.05

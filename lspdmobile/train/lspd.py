@@ -8,12 +8,13 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from lspdmobile.errors import BadInputError
 from lspdmobile.networks.lspd import LspdChain, LspdConfig
@@ -55,9 +56,22 @@ class StepReport:
 
 
 def chain_config(config: TrainConfig) -> LspdConfig:
-    """Give the network configuration the run trains, its chain length overridden where the run says so."""
+    """Give the network configuration the run trains: the preset, with what the run replaces of it.
+
+    Raises:
+        BadInputError: No preset has that name, or a replaced field is unknown or has a wrong value (all are listed).
+    """
     base = preset(config.preset)
-    return LspdConfig(**{**asdict(base), "stages": config.stages or base.stages})
+    known = asdict(base)
+    faults = [f"{name}: no such field" for name in config.network if name not in known]
+    try:
+        network = TypeAdapter(LspdConfig).validate_python({**known, **config.network})
+    except ValidationError as error:
+        faults += [f"{'.'.join(map(str, e['loc'])) or 'together'}: {e['msg']}" for e in error.errors()]
+    if faults:
+        message = f"[network]: {'; '.join(faults)}"
+        raise BadInputError(message)
+    return replace(network, stages=config.stages or network.stages)
 
 
 def contract_for(network: LspdConfig) -> PreprocessContract:

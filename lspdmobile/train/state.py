@@ -11,6 +11,7 @@ from lspdmobile.errors import BadInputError
 from lspdmobile.networks.lspd import LspdChain, LspdConfig
 from lspdmobile.student import bundled_students, load_checkpoint, load_student
 from lspdmobile.train.config import TrainConfig
+from lspdmobile.train.optimizer import optimizer_for
 
 __all__ = ["CHECKPOINT", "TrainingState", "is_student"]
 
@@ -24,7 +25,7 @@ class TrainingState:
     Attributes:
         chain: What is trained.
         ema: Moving average of the chain, in eval mode; what is validated and shipped.
-        optimizer: AdamW; norms and biases are not decayed.
+        optimizer: AdamW, or Muon and AdamW.
         pictures: Size of the train set, which fixes the schedule.
         step, smooth: Steps done, and the smoothed loss.
     """
@@ -32,12 +33,7 @@ class TrainingState:
     def __init__(self, chain: LspdChain, config: TrainConfig, *, pictures: int) -> None:
         self.chain = chain.train()
         self.ema = copy.deepcopy(chain).eval().requires_grad_(False)
-        decayed = [p for p in chain.parameters() if p.ndim > 1]
-        plain = [p for p in chain.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=config.learning_rate,
-        )
+        self.optimizer = optimizer_for(chain, config)
         self.pictures = pictures
         self.step, self.smooth = 0, 0.0
 

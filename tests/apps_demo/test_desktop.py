@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -55,20 +56,10 @@ def pictures_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(pictures_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(tiny_config: LspdConfig, pictures_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Export an untrained student whose joints are all over the place."""
     torch.manual_seed(0)
-    config = LspdConfig(
-        keypoints=LSP_14.count,
-        input_size=(64, 96),
-        trunk="pyramid",
-        features=16,
-        mid_channels=12,
-        blocks=1,
-        stages=1,
-        pyramid_channels=(8, 8, 12, 16),
-        pyramid_blocks=(1, 1, 1),
-    )
+    config = replace(tiny_config, input_size=(64, 96), detail=8)
     network = LspdStudent(config).eval()
     randomise_norms(network, torch.Generator().manual_seed(1))
     nn.init.normal_(network.stage.heatmap.weight, std=0.5)

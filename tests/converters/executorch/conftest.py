@@ -1,7 +1,7 @@
 """One fused tiny student, its calibration pictures and its files of both precisions, made once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,20 +57,10 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+def world(tiny_config: LspdConfig, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Make the fused network; its norms and heatmap weights are nowhere near their defaults."""
     torch.manual_seed(0)
-    config = LspdConfig(
-        keypoints=5,
-        input_size=SIZE,
-        trunk="pyramid",
-        features=16,
-        mid_channels=12,
-        blocks=1,
-        stages=1,
-        pyramid_channels=(8, 8, 12, 16),
-        pyramid_blocks=(1, 1, 1),
-    )
+    config = replace(tiny_config, keypoints=5, input_size=SIZE)
     student = LspdStudent(config).eval()
     randomise_norms(student, torch.Generator().manual_seed(1))
     nn.init.normal_(student.stage.heatmap.weight, std=0.1)

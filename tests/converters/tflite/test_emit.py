@@ -16,7 +16,8 @@ from converters.tflite.plan import recipe_for
 from lspdmobile.artifact import Artifact, Converter
 from lspdmobile.choices import Layout, Precision
 from lspdmobile.errors import BadInputError, ConversionError, EnvironmentLacksError
-from lspdmobile.networks.lspd import LspdConfig, LspdStudent
+from lspdmobile.networks.lspd import LspdStudent
+from lspdmobile.networks.presets import preset
 from quantization.affine import activation_grid
 from quantization.calibrate import calibrate
 from quantization.graph import quantized_module
@@ -233,18 +234,7 @@ def test_an_absent_package_is_named(
 def test_the_architecture_that_ships(world: "World") -> None:
     from lspdmobile.fusion import fuse, randomise_norms
 
-    config = LspdConfig(
-        keypoints=14,
-        input_size=(192, 192),
-        trunk="pyramid",
-        features=64,
-        mid_channels=64,
-        blocks=2,
-        stages=3,
-        pyramid_channels=(16, 32, 64, 96),
-        pyramid_blocks=(1, 3, 4),
-    )
-    student = LspdStudent(config).eval()
+    student = LspdStudent(preset("lspd-s")).eval()
     randomise_norms(student, torch.Generator().manual_seed(1))
     network = fuse(student, input_size=(192, 192)).network
     pictures = np.random.default_rng(0).normal(size=(2, 3, 192, 192)).astype(np.float32)

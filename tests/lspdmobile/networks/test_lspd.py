@@ -9,17 +9,9 @@ from torch import nn
 
 from lspdmobile.fusion import cost_of, fuse, macs_of, params_of
 from lspdmobile.networks.lspd import AlignmentNeck, LspdChain, LspdConfig, LspdStudent, MobileNetTrunk
+from lspdmobile.networks.presets import preset
 
-SHIPPED = LspdConfig(
-    keypoints=14,
-    input_size=(192, 192),
-    trunk="pyramid",
-    features=64,
-    mid_channels=64,
-    blocks=2,
-    pyramid_channels=(16, 32, 64, 96),
-    pyramid_blocks=(1, 3, 4),
-)
+SHIPPED = preset("lspd-s")
 # Channels in and out and stride of each depthwise-separable layer of MobileNetV1 up to conv5_5, cut to stride 8.
 SEPARABLE = [
     (32, 64, 1),
@@ -73,10 +65,42 @@ def test_macs_go_with_the_area_of_the_picture() -> None:
 
 @pytest.mark.parametrize("trunk", ["pyramid", "mobilenet"])
 def test_every_stage_gives_one_heatmap_per_keypoint_at_stride_eight(trunk: str) -> None:
-    config = LspdConfig.from_dict({**SHIPPED.to_dict(), "trunk": trunk, "width": 0.125, "stages": 3})
+    config = LspdConfig.from_dict({**SHIPPED.to_dict(), "trunk": trunk, "width": 0.125, "stages": 3, "detail": 0})
     with torch.no_grad():
         heatmaps = LspdChain(config).eval()(torch.randn(2, 3, 64, 96))
     assert [tuple(h.shape) for h in heatmaps] == [(2, 14, 8, 12)] * 3
+
+
+def test_with_detail_heatmaps_are_at_stride_four(tiny_config: LspdConfig) -> None:
+    config = replace(tiny_config, detail=8, stages=3)
+    assert config.heatmap_stride == 4
+    with torch.no_grad():
+        heatmaps = LspdChain(config).eval()(torch.randn(2, 3, 64, 96))
+    assert [tuple(h.shape) for h in heatmaps] == [(2, config.keypoints, 16, 24)] * 3
+
+
+def test_detail_adds_a_lateral_and_a_3x3_and_nothing_else(tiny_config: LspdConfig) -> None:
+    """By the layer list: exit and heatmaps change width, each norm has two per channel."""
+    detail, c, k = 8, tiny_config.features, tiny_config.keypoints
+    lateral = tiny_config.pyramid_channels[1] * detail + 2 * detail
+    head = c * detail + 2 * detail + 9 * detail**2 + 2 * detail + detail * k + k
+    without = c * c + 2 * c + c * k + k
+    plain, fine = (params_of(LspdStudent(replace(tiny_config, detail=d))) for d in (0, detail))
+    assert fine - plain == lateral + head - without
+
+
+def test_detail_reaches_the_heatmaps(tiny_config: LspdConfig) -> None:
+    student = LspdStudent(replace(tiny_config, detail=8)).eval()
+    changed = copy.deepcopy(student)
+    changed.get_parameter("backbone.detail.conv.weight").data.zero_()
+    pictures = torch.randn(1, 3, *tiny_config.input_size)
+    with torch.no_grad():
+        assert not torch.equal(student(pictures), changed(pictures))
+
+
+def test_only_the_pyramid_trunk_gives_detail(tiny_config: LspdConfig) -> None:
+    with pytest.raises(ValueError, match="detail = 8: only the pyramid trunk"):
+        replace(tiny_config, trunk="mobilenet", detail=8)
 
 
 def test_the_deployed_student_is_the_first_stage_of_the_chain_bit_for_bit(tiny_config: LspdConfig) -> None:
@@ -88,8 +112,9 @@ def test_the_deployed_student_is_the_first_stage_of_the_chain_bit_for_bit(tiny_c
         assert torch.equal(deployed(pictures), chain(pictures)[0])
 
 
-def test_later_stages_read_the_heatmaps_before_them(tiny_config: LspdConfig) -> None:
-    chain = LspdChain(tiny_config).eval()
+@pytest.mark.parametrize("detail", [0, 8])
+def test_later_stages_read_the_heatmaps_before_them(detail: int, tiny_config: LspdConfig) -> None:
+    chain = LspdChain(replace(tiny_config, detail=detail)).eval()
     changed = copy.deepcopy(chain)
     changed.get_parameter("student.stage.heatmap.bias").data += 1.0
     pictures = torch.randn(1, 3, *tiny_config.input_size)

@@ -1,5 +1,7 @@
 """Training configurations: every fault is named before any work."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from lspdmobile.errors import BadInputError
 from lspdmobile.networks.presets import PRESETS
 from lspdmobile.train.config import TrainConfig, read_config
+from lspdmobile.train.lspd import chain_config
 
 ROOT = Path(__file__).parents[3]
 GOOD = """
@@ -50,6 +53,34 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
     config = read(tmp_path, GOOD)
     assert (config.seed, config.batch_size, config.distill.weight, config.augment.flip) == (0, 32, 0.5, 0.5)
     assert config.phases[0].size == 64
+
+
+def test_the_twin_without_distillation_differs_in_nothing_else() -> None:
+    student, twin = (read_config(ROOT / "configs" / f"{name}.toml") for name in ("lspd-s", "lspd-s-undistilled"))
+    same = {"stages": None, "distill": None}
+    assert twin.model_copy(update=same) == student.model_copy(update=same)
+    assert (twin.stages, twin.distill.weight) == (1, 0)
+
+
+def test_fields_of_the_preset_can_be_replaced(tmp_path: Path) -> None:
+    config = read(tmp_path, GOOD + "[network]\nblocks = 1\npyramid_channels = [8, 8, 16, 24, 32]\n")
+    expected = replace(PRESETS["lspd-s"], blocks=1, pyramid_channels=(8, 8, 16, 24, 32))
+    assert chain_config(config) == expected
+    assert chain_config(config.model_copy(update={"stages": 4})).stages == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("block = 1", "block: no such field"),
+        ('blocks = "two"', "blocks: Input should be a valid integer"),
+        ('trunk = "resnet"', "trunk: Input should be 'mobilenet' or 'pyramid'"),
+        ('trunk = "mobilenet"', "only the pyramid trunk gives heatmaps at stride 4"),
+    ],
+)
+def test_a_replaced_field_that_makes_no_network_is_refused(line: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=re.escape(said)):
+        chain_config(read(tmp_path, f"{GOOD}[network]\n{line}\n"))
 
 
 def test_a_configuration_cannot_be_changed(tmp_path: Path) -> None:
