@@ -120,10 +120,12 @@ def _cell_class(text: str) -> str:
 
 
 def _parity(report: Report) -> str:
-    headings = ("network", "MB", "MACs", "parameters", "heatmap SNR dB", "drift px mean/p95/max", metric_name(report))
-    rows = [[getattr(row, field.name) for field in fields(row)] for row in parity_rows(report)]
+    """Lay the parity table out, the verdict where a narrow screen still shows it."""
+    headings = ("MB", "MACs", "parameters", "heatmap SNR dB", "drift px mean/p95/max", metric_name(report))
+    texts = [[getattr(row, field.name) for field in fields(row)] for row in parity_rows(report)]
+    rows = [[name, verdict, *rest] for name, *rest, verdict in texts]
     caption = f"Every file that was written was read back and executed on {report.reference.images} pictures"
-    return _table(caption, (*headings, "drop in points", "executed by", "verdict"), rows)
+    return _table(caption, ("network", "verdict", *headings, "drop in points", "executed by"), rows)
 
 
 def _label(artifact: ArtifactEntry) -> str:
