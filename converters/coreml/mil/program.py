@@ -5,13 +5,17 @@ types as float16 is rounded to float16 after each operation, while sums inside a
 accumulated in float32. Apple's Neural Engine accumulates in its own way, so its results agree only up to rounding;
 whether the *file* says the right thing is settled here.
 
+``compute`` overrules the file's float types: with ``"fp32"`` nothing is rounded to float16 (weights that are stored so
+are what they are), with ``"fp16"`` every float constant and every float result is, whatever the file states.
+
 Every operation is planned once, when the program is loaded: attributes checked, constants decoded, compressed weights
 unpacked. Operations and attributes that are not implemented are refused by name then, never skipped.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -23,7 +27,10 @@ from converters.coreml.mil.package import NamedType, Program, read_program
 from converters.coreml.mil.planning import RUN_DTYPES, Step, fits, plan_program
 from lspdmobile.errors import BadInputError, ConversionError
 
-__all__ = ["MilProgram"]
+__all__ = ["Compute", "MilProgram"]
+
+Compute = Literal["stated", "fp16", "fp32"]
+"""Which float results are rounded to float16: those the file types so, all, or none."""
 
 
 class MilProgram:
@@ -31,28 +38,36 @@ class MilProgram:
 
     Args:
         program: The program as read.
+        compute: Which float results are rounded to float16.
 
     Raises:
         ConversionError: An operation, attribute or dtype is not implemented; the message names it.
+        ValueError: No such ``compute``.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, *, compute: Compute = "stated") -> None:
+        if compute not in get_args(Compute):
+            message = f"unknown compute {compute!r}: one of {', '.join(get_args(Compute))}"
+            raise ValueError(message)
         self.program = program
+        self.compute = compute
         try:
             self._plan = plan_program(program)
         except ConversionError as error:
             message = f"{program.path}: {error}"
             raise ConversionError(message) from error
+        if compute == "fp16":
+            self._plan = replace(self._plan, steps=tuple(_with_fp16_constants(step) for step in self._plan.steps))
 
     @classmethod
-    def load(cls, path: Path) -> "MilProgram":
+    def load(cls, path: Path, *, compute: Compute = "stated") -> "MilProgram":
         """Read and plan a package.
 
         Raises:
             BadInputError: The package is damaged or not an ML Program.
             ConversionError: An operation, attribute or dtype is not implemented; the message names it.
         """
-        return cls(read_program(path))
+        return cls(read_program(path), compute=compute)
 
     @property
     def inputs(self) -> tuple[NamedType, ...]:
@@ -66,8 +81,8 @@ class MilProgram:
 
     @property
     def uses_float16(self) -> bool:
-        """Whether any value that is computed is float16."""
-        return any(value.type.dtype.name == "float16" for step in self._plan.steps for value in step.outputs)
+        """Whether any value that is computed is rounded to float16."""
+        return any(self._is_fp16(value.type.dtype) for step in self._plan.steps for value in step.outputs)
 
     def predict(
         self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
@@ -79,7 +94,7 @@ class MilProgram:
             outputs: Names of values to give, also ones inside the program; the program's outputs if None.
 
         Returns:
-            The values by name, in the file's own dtypes.
+            The values by name, in the file's own dtypes (float16 as float32 where ``compute`` is ``"fp32"``).
 
         Raises:
             BadInputError: An input is missing, unknown or of another shape; or a wanted value does not exist.
@@ -92,13 +107,34 @@ class MilProgram:
                 message = f"{self.program.path}: the program computes no value {name!r}"
                 raise BadInputError(message)
         values = self._fed(inputs)
-        with torch.inference_mode():
-            for step in self._plan.steps:
-                self._run(step, values)
-                for name in step.frees:
-                    if name not in wanted:
-                        del values[name]
-        return {name: _exported(values[name], types[name].dtype) for name in wanted}
+        for _ in self._walk(values, keep=frozenset(wanted)):
+            pass
+        return {name: self._exported(values[name], types[name].dtype) for name in wanted}
+
+    def walk(self, inputs: Mapping[str, NDArray[Any]]) -> Iterator[tuple[Step, Mapping[str, Tensor]]]:
+        """Run the program step by step.
+
+        Args:
+            inputs: As :meth:`predict` takes them.
+
+        Yields:
+            Each step just run, and the values alive then, its results among them; float values are float32.
+        """
+        yield from self._walk(self._fed(inputs), keep=frozenset())
+
+    def run_alone(self, step: Step, operands: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run one step on the caller's values, taken as they are; gives its results, rounded as this program does."""
+        values = {name: operands[name] for name in step.operands if isinstance(name, str)}
+        self._run(step, values)
+        return {output.name: values[output.name] for output in step.outputs}
+
+    def _walk(self, values: dict[str, Tensor], *, keep: frozenset[str]) -> Iterator[tuple[Step, dict[str, Tensor]]]:
+        for step in self._plan.steps:
+            self._run(step, values)
+            yield step, values
+            for name in step.frees:
+                if name not in keep:
+                    del values[name]
 
     def _fed(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
         expected = {value.name: value.type for value in self.inputs}
@@ -110,13 +146,14 @@ class MilProgram:
             if not fits(inputs[name].shape, kind):
                 message = f"{self.program.path}: {name!r} is {kind}, was given shape {list(inputs[name].shape)}"
                 raise BadInputError(message)
-            values[name] = _stored(torch.from_numpy(np.array(inputs[name], order="C")), kind.dtype, rounds=True)
+            values[name] = self._stored(torch.from_numpy(np.array(inputs[name], order="C")), kind.dtype, rounds=True)
         return values
 
     def _run(self, step: Step, values: dict[str, Tensor]) -> None:
         operands = [values[operand] if isinstance(operand, str) else operand for operand in step.operands]
         try:
-            results = step.kernel.run(*operands)
+            with torch.inference_mode():
+                results = step.kernel.run(*operands)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             message = f"{self.program.path}: {step.label}: cannot run: {str(error).splitlines()[0]}"
             raise ConversionError(message) from error
@@ -129,16 +166,28 @@ class MilProgram:
                 stated = f"gives {list(result.shape)} where the file states {value.type}"
                 message = f"{self.program.path}: {step.label}: {stated}"
                 raise ConversionError(message)
-            values[value.name] = _stored(result, value.type.dtype, rounds=step.rounds)
+            values[value.name] = self._stored(result, value.type.dtype, rounds=step.rounds)
+
+    def _stored(self, value: Tensor, dtype: Dtype, *, rounds: bool) -> Tensor:
+        """Hold a value as its MIL dtype does, or as ``compute`` says."""
+        if rounds and self._is_fp16(dtype):
+            return value.to(torch.float16).to(torch.float32)
+        return value.to(RUN_DTYPES[dtype.name])
+
+    def _exported(self, value: Tensor, dtype: Dtype) -> NDArray[Any]:
+        kept = self.compute == "fp32" and dtype.name == "float16"
+        array: NDArray[Any] = value.numpy().astype(np.float32 if kept else dtype.storage)
+        return array
+
+    def _is_fp16(self, dtype: Dtype) -> bool:
+        if self.compute == "fp16":
+            return dtype.is_float
+        return self.compute == "stated" and dtype.name == "float16"
 
 
-def _stored(value: Tensor, dtype: Dtype, *, rounds: bool) -> Tensor:
-    """Hold a value as its MIL dtype does."""
-    if dtype.name == "float16" and rounds:
-        return value.to(torch.float16).to(torch.float32)
-    return value.to(RUN_DTYPES[dtype.name])
-
-
-def _exported(value: Tensor, dtype: Dtype) -> NDArray[Any]:
-    array: NDArray[Any] = value.numpy().astype(dtype.storage)
-    return array
+def _with_fp16_constants(step: Step) -> Step:
+    operands = (
+        operand.half().float() if isinstance(operand, Tensor) and operand.is_floating_point() else operand
+        for operand in step.operands
+    )
+    return replace(step, operands=tuple(operands))
