@@ -18,8 +18,7 @@ from lspdmobile.errors import BadInputError
 __all__ = ["Crop", "PreprocessContract"]
 
 _MIN_JOINTS_FOR_BOX: Final = 4
-_JOINT_BOX_SCALE: Final = 1.5
-_PERSON_BOX_SCALE: Final = 1.25
+_LARGEST_SCALE: Final = 4
 # Labels this far out are mistakes: a crop may hold nine times the square around the picture, or 67 million pixels.
 _LARGEST_SPAN: Final = 3
 _LARGEST_SMALL_CROP: Final = 2**26
@@ -39,6 +38,15 @@ class Crop:
     width: float
     height: float
 
+    def widened(self, factor: float) -> "Crop":
+        """Give the window ``factor`` times as wide and as high about the same centre."""
+        return Crop(
+            x=self.x - self.width * (factor - 1) / 2,
+            y=self.y - self.height * (factor - 1) / 2,
+            width=self.width * factor,
+            height=self.height * factor,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessContract:
@@ -49,8 +57,10 @@ class PreprocessContract:
         heatmap_stride: Input pixels per heatmap cell; cell j covers ``[j, j+1) * stride``.
         colour_order: Channel order of the input tensor.
         mean, std: Per channel, on a 0..1 scale: input = (pixel / 255 - mean) / std.
-        crop_rule: ``"joints"``: the box of the labelled joints times 1.5 (the person box times 1.25 where fewer than
-            four joints are labelled), grown to the input's aspect ratio. Without a box: the whole picture, likewise.
+        crop_rule: ``"joints"``: the box of the labelled joints times ``joint_box_scale`` (the person box times
+            ``person_box_scale`` where fewer than four joints are labelled), grown to the input's aspect ratio. Without
+            a box: the whole picture, likewise.
+        joint_box_scale, person_box_scale: At least 1.
         resize: Antialiased bilinear (Pillow); what lies outside the picture is filled with the mean colour.
     """
 
@@ -60,6 +70,8 @@ class PreprocessContract:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     crop_rule: Literal["joints"] = "joints"
+    joint_box_scale: float = 1.25
+    person_box_scale: float = 1.1
     resize: Literal["bilinear"] = "bilinear"
 
     def __post_init__(self) -> None:
@@ -85,6 +97,11 @@ class PreprocessContract:
             faults.append(f"mean {self.mean!r} is not three numbers")
         if not _numbers(self.std, 3) or min(self.std) <= 0:
             faults.append(f"std {self.std!r} is not three positive numbers")
+        if not _numbers((self.joint_box_scale, self.person_box_scale), 2) or not (
+            1 <= self.joint_box_scale <= _LARGEST_SCALE and 1 <= self.person_box_scale <= _LARGEST_SCALE
+        ):
+            scales = f"{self.joint_box_scale!r} and person_box_scale {self.person_box_scale!r}"
+            faults.append(f"joint_box_scale {scales} are not two numbers from 1 to {_LARGEST_SCALE}")
         if faults:
             raise ValueError("; ".join(faults))
 
@@ -134,10 +151,10 @@ class PreprocessContract:
         if len(seen) >= _MIN_JOINTS_FOR_BOX:
             low, high = seen.min(axis=0), seen.max(axis=0)
             x, y, width, height = float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
-            scale = _JOINT_BOX_SCALE
+            scale = self.joint_box_scale
         elif box is not None:
             x, y, width, height = box
-            scale = _PERSON_BOX_SCALE
+            scale = self.person_box_scale
         crop = self._grown(x + width / 2, y + height / 2, max(width, 1.0) * scale, max(height, 1.0) * scale)
         most = max(_LARGEST_SMALL_CROP, (_LARGEST_SPAN * max(picture_size)) ** 2)
         if not np.isfinite((crop.x, crop.y, crop.width, crop.height)).all() or crop.width * crop.height > most:

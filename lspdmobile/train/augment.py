@@ -23,6 +23,7 @@ def augment(
     skeleton: Skeleton,
     config: AugmentConfig,
     generator: torch.Generator,
+    margin: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw one random view of each crop.
 
@@ -35,6 +36,7 @@ def augment(
         skeleton: Gives the mirror pairs.
         config: Strength of each change.
         generator: Source of every random number.
+        margin: How many times wider and higher the crop is than an unchanged view of it.
 
     Returns:
         Inputs ``[N, 3, size, size]`` float32, points in input pixels, and weights (0 for joints that left the view).
@@ -42,8 +44,8 @@ def augment(
     count, stored = pixels.shape[0], pixels.shape[1]
     draw = _Draw(count, generator)
     flipped = draw.uniform() < config.flip
-    matrix = _matrix(draw, config, flipped)
-    shift = config.shift_sd * 2 * draw.normal(2)
+    matrix = _matrix(draw, config, flipped) / margin
+    shift = config.shift_sd * 2 * draw.normal(2) / margin
     theta = torch.cat((matrix, shift[..., None]), dim=2).to(pixels.device)
     mean = 255 * torch.tensor(contract.mean, device=pixels.device).view(1, 3, 1, 1)
     std = 255 * torch.tensor(contract.std, device=pixels.device).view(1, 3, 1, 1)

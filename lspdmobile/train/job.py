@@ -118,9 +118,9 @@ def _samples(
     if held is not None:
         validation["val"] = labelled_samples(held, contract, report=_step(progress, "read val"))
     if wanted.rendered:
-        parts.append(_rendered(folder, 0, wanted.rendered, progress))
+        parts.append(_rendered(folder, 0, wanted.rendered, contract, progress))
     if wanted.rendered_val:
-        validation["rendered"] = _rendered(folder, _RENDERED_VAL_SEED, wanted.rendered_val, progress)
+        validation["rendered"] = _rendered(folder, _RENDERED_VAL_SEED, wanted.rendered_val, contract, progress)
     total = parts[0]
     for part in parts[1:]:
         total = total + part
@@ -159,13 +159,13 @@ def _step(progress: Progress, name: str) -> Callable[[int, int], None]:
     return lambda done, total: progress(name, done, total)
 
 
-def _rendered(folder: Path, first_seed: int, count: int, progress: Progress) -> Samples:
+def _rendered(folder: Path, first_seed: int, count: int, contract: PreprocessContract, progress: Progress) -> Samples:
     """Render, or read what an earlier start of this run rendered."""
     cache = folder / f"rendered_{first_seed}_{count}.npz"
     if cache.is_file():
         with np.load(cache) as kept:
             return Samples(**{name: kept[name] for name in ("pixels", "points", "weights", "lengths")})
-    samples = rendered_samples(first_seed, count, report=_step(progress, f"render {count} figures"))
+    samples = rendered_samples(first_seed, count, contract, report=_step(progress, f"render {count} figures"))
     partial = cache.with_suffix(".partial.npz")
     np.savez(partial, pixels=samples.pixels, points=samples.points, weights=samples.weights, lengths=samples.lengths)
     partial.replace(cache)

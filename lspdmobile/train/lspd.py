@@ -24,7 +24,7 @@ from lspdmobile.skeleton import Skeleton
 from lspdmobile.train.augment import augment, gaussian_heatmaps
 from lspdmobile.train.config import TrainConfig
 from lspdmobile.train.losses import chain_loss
-from lspdmobile.train.samples import Samples
+from lspdmobile.train.samples import MARGIN, Samples
 from lspdmobile.train.scores import validate
 from lspdmobile.train.state import CHECKPOINT, TrainingState
 
@@ -229,6 +229,7 @@ def _one_step(run: _Run, state: TrainingState, index: Any) -> None:
         skeleton=run.skeleton,
         config=config.augment,
         generator=generator,
+        margin=MARGIN,
     )
     target = gaussian_heatmaps(points, size=(size // stride, size // stride), stride=stride, sigma=config.sigma)
     for group in state.optimizer.param_groups:

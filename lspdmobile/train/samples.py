@@ -15,9 +15,11 @@ from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.skeleton import LSP_14, Skeleton
 from lspdmobile.train.labels import join_labels, read_teacher
 
-__all__ = ["STORED_SIZE", "Samples", "labelled_samples", "rendered_samples"]
+__all__ = ["MARGIN", "STORED_SIZE", "Samples", "labelled_samples", "rendered_samples"]
 
 STORED_SIZE: Final = 208
+MARGIN: Final = 1.2
+"""A stored crop is this much wider and higher than the contract's, so that turning it shows picture, not border."""
 
 Report = Callable[[int, int], None]
 
@@ -27,7 +29,7 @@ class Samples:
     """Crops and their targets.
 
     Attributes:
-        pixels: uint8 ``[P, S, S, 3]`` RGB.
+        pixels: uint8 ``[P, S, S, 3]`` RGB, ``MARGIN`` times as wide and high as the contract's crop.
         points: float32 ``[P, K, 2]`` x, y in crop pixels.
         weights: float32 ``[P, K]``; 0 where a joint has no target.
         lengths: float32 ``[P, 2]``: torso and head lengths in crop pixels; 0 where unlabelled.
@@ -53,13 +55,15 @@ class Samples:
 def labelled_samples(
     labelled: LabelledSet, contract: PreprocessContract, *, teacher: Path | None = None, report: Report | None = None
 ) -> Samples:
-    """Cut every labelled person to ``STORED_SIZE`` by the contract's crop rule, joined with the teacher's joints."""
+    """Cut every labelled person to ``STORED_SIZE``, with the margin; joined with the teacher's joints."""
     count = len(labelled.persons)
     pixels = np.empty((count, STORED_SIZE, STORED_SIZE, 3), np.uint8)
     scale, offset = np.empty((count, 1, 2), np.float32), np.empty((count, 1, 2), np.float32)
     for i, person in enumerate(labelled.persons):
         picture = read_picture(person.picture)
-        crop = contract.crop_for((picture.shape[0], picture.shape[1]), keypoints=person.keypoints, box=person.box)
+        crop = contract.crop_for(
+            (picture.shape[0], picture.shape[1]), keypoints=person.keypoints, box=person.box
+        ).widened(MARGIN)
         pixels[i] = contract.cut(picture, crop, size=(STORED_SIZE, STORED_SIZE))
         scale[i] = STORED_SIZE / crop.width, STORED_SIZE / crop.height
         offset[i] = crop.x, crop.y
@@ -72,13 +76,18 @@ def labelled_samples(
     return Samples(pixels=pixels, points=points, weights=weights, lengths=_lengths(points, weights, labelled.skeleton))
 
 
-def rendered_samples(first_seed: int, count: int, *, report: Report | None = None) -> Samples:
-    """Render figures with consecutive seeds; their labels are exact."""
+def rendered_samples(
+    first_seed: int, count: int, contract: PreprocessContract, *, report: Report | None = None
+) -> Samples:
+    """Render figures with consecutive seeds, cut like labelled persons; their labels are exact."""
     pixels = np.empty((count, STORED_SIZE, STORED_SIZE, 3), np.uint8)
     points = np.empty((count, LSP_14.count, 2), np.float32)
     for i in range(count):
         rendered = render_picture(first_seed + i, size=STORED_SIZE)
-        pixels[i], points[i] = rendered.pixels, rendered.keypoints[:, :2]
+        crop = contract.crop_for((STORED_SIZE, STORED_SIZE), keypoints=rendered.keypoints).widened(MARGIN)
+        pixels[i] = contract.cut(rendered.pixels, crop, size=(STORED_SIZE, STORED_SIZE))
+        scale = STORED_SIZE / np.array((crop.width, crop.height), np.float32)
+        points[i] = (rendered.keypoints[:, :2] - np.array((crop.x, crop.y), np.float32)) * scale
         if report:
             report(i + 1, count)
     weights = np.ones(points.shape[:2], np.float32)

@@ -11,7 +11,7 @@ from lspdmobile.decode import decode, unflip
 from lspdmobile.networks.lspd import LspdChain
 from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.skeleton import Skeleton
-from lspdmobile.train.samples import STORED_SIZE, Samples
+from lspdmobile.train.samples import MARGIN, STORED_SIZE, Samples
 
 __all__ = ["validate"]
 
@@ -47,8 +47,9 @@ def validate(
             for kept, maps in zip(found, (stages[0], stages[-1]), strict=True):
                 kept.append(decode(maps, stride=contract.heatmap_stride)[..., :2])
     chain.train(was_training)
-    scale = np.float32(STORED_SIZE) / np.asarray(contract.input_size[::-1], np.float32)
-    student, teacher = (np.concatenate(kept) * scale for kept in found)
+    inner = STORED_SIZE / MARGIN
+    scale = np.float32(inner) / np.asarray(contract.input_size[::-1], np.float32)
+    student, teacher = (np.concatenate(kept) * scale + np.float32((STORED_SIZE - inner) / 2) for kept in found)
     scores = _scores(student, samples)
     if len(chain.refine):
         scores.update({f"teacher {k}": v for k, v in _scores(teacher, samples).items() if k == "pck@0.2"})
@@ -70,5 +71,7 @@ def _plain_inputs(pixels: NDArray[np.uint8], contract: PreprocessContract) -> Te
     from PIL import Image
 
     rows, columns = contract.input_size
-    resized = [np.asarray(Image.fromarray(p).resize((columns, rows), Image.Resampling.BILINEAR)) for p in pixels]
+    edge = pixels.shape[1] * (1 - 1 / MARGIN) / 2
+    view = edge, edge, pixels.shape[2] - edge, pixels.shape[1] - edge
+    resized = [np.asarray(Image.fromarray(p).resize((columns, rows), Image.Resampling.BILINEAR, view)) for p in pixels]
     return torch.from_numpy(np.stack([contract.normalise(p) for p in resized]))

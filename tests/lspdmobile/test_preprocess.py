@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from lspdmobile.errors import BadInputError
 from lspdmobile.preprocess import Crop, PreprocessContract
 
-SQUARE = PreprocessContract(input_size=(64, 64), heatmap_stride=8)
-TALL = PreprocessContract(input_size=(256, 192), heatmap_stride=4)
+SQUARE = PreprocessContract(input_size=(64, 64), heatmap_stride=8, joint_box_scale=1.5, person_box_scale=1.25)
+TALL = replace(SQUARE, input_size=(256, 192), heatmap_stride=4)
 BODY = np.array([(10, 20, 2), (50, 20, 1), (30, 100, 2), (20, 60, 2), (500, 500, 0)], np.float32)
 
 
@@ -24,7 +24,7 @@ def grey(rows: int, columns: int, value: int = 128) -> Any:
     return np.full((rows, columns, 3), value, np.uint8)
 
 
-def test_the_crop_is_the_box_of_the_labelled_joints_times_one_and_a_half() -> None:
+def test_the_crop_is_the_box_of_the_labelled_joints_times_the_contracts_factor() -> None:
     """Joints span 40 x 80 around (30, 60); 1.5 x 80 = 120 is the side of the square; an unlabelled joint is unseen."""
     crop = SQUARE.crop_for((200, 200), keypoints=BODY)
     assert crop == Crop(x=30 - 60, y=60 - 60, width=120, height=120)
@@ -40,11 +40,15 @@ def test_the_crop_is_grown_to_the_aspect_of_the_input() -> None:
     assert centre(grown) == pytest.approx((50, 5))
 
 
-def test_with_under_four_joints_the_person_box_counts_times_one_and_a_quarter() -> None:
+def test_with_under_four_joints_the_person_box_counts_times_its_own_factor() -> None:
     few = BODY.copy()
     few[3:, 2] = 0
     crop = SQUARE.crop_for((200, 200), keypoints=few, box=(10, 20, 40, 80))
     assert crop == Crop(x=30 - 50, y=60 - 50, width=100, height=100)
+
+
+def test_a_widened_crop_has_the_same_centre() -> None:
+    assert Crop(x=10, y=20, width=40, height=80).widened(1.5) == Crop(x=0, y=0, width=60, height=120)
 
 
 def test_joints_come_before_the_box() -> None:
@@ -190,6 +194,10 @@ def test_an_unknown_and_a_missing_field_are_named() -> None:
     [
         ("colour_order", "rbg"),
         ("crop_rule", "centre"),
+        ("joint_box_scale", 0.9),
+        ("joint_box_scale", float("nan")),
+        ("person_box_scale", "1.1"),
+        ("person_box_scale", 40),
         ("resize", "nearest"),
         ("input_size", [64]),
         ("input_size", [64.0, 64.0]),

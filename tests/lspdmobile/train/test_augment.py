@@ -125,6 +125,28 @@ def test_without_change_the_input_is_the_normalised_crop() -> None:
     assert (weights == 1).all()
 
 
+def test_a_margin_is_cut_off() -> None:
+    """With a margin of 1.25 the view is the middle 4/5: the mark at a tenth of the crop is at the view's edge."""
+    places = torch.full((14, 2), STORED / 2)
+    places[0] = torch.tensor([0.1 * STORED + 8, 0.9 * STORED - 8])
+    inputs, points, weights = augment(
+        torch.cat([dot(float(x), float(y)) for x, y in places]),
+        places.expand(14, 14, 2).clone(),
+        torch.ones(14, 14),
+        size=SIZE,
+        contract=CONTRACT,
+        skeleton=LSP_14,
+        config=STILL,
+        generator=generator(),
+        margin=1.25,
+    )
+    scale = SIZE / (0.8 * STORED)
+    assert points[0, 0].tolist() == pytest.approx([8 * scale, SIZE - 8 * scale], abs=1e-3)
+    assert points[0, 1].tolist() == pytest.approx([SIZE / 2, SIZE / 2], abs=1e-3)
+    assert brightest(inputs[0]) == pytest.approx(points[0, 0].tolist(), abs=0.3)
+    assert (weights == 1).all()
+
+
 def test_a_joint_that_leaves_the_view_has_no_weight() -> None:
     """Zoomed in by e^0.75 at most, a joint in the corner is lost and one in the middle is not."""
     config = STILL.model_copy(update={"scale_sd": 0.3})

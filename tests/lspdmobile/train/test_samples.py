@@ -10,7 +10,7 @@ from PIL import Image
 from lspdmobile.data.coco import LabelledSet, read_labelled_set
 from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.skeleton import COCO_17, LSP_14
-from lspdmobile.train.samples import STORED_SIZE, Samples, labelled_samples, rendered_samples
+from lspdmobile.train.samples import MARGIN, STORED_SIZE, Samples, labelled_samples, rendered_samples
 
 SQUARE = PreprocessContract(input_size=(192, 192), heatmap_stride=8)
 TALL = PreprocessContract(input_size=(256, 192), heatmap_stride=8)
@@ -89,12 +89,22 @@ def test_progress_is_told(labelled: LabelledSet) -> None:
 
 
 def test_rendered_samples_follow_from_their_seeds() -> None:
-    both, second = rendered_samples(5, 2), rendered_samples(6, 1)
+    both, second = rendered_samples(5, 2, SQUARE), rendered_samples(6, 1, SQUARE)
     assert np.array_equal(both.pixels[1], second.pixels[0])
     assert np.array_equal(both.points[1], second.points[0])
     assert (both.weights == 1).all()
     assert (both.lengths > 0).all()
     assert not np.array_equal(both.pixels[0], both.pixels[1])
+
+
+def test_a_stored_crop_is_the_contracts_with_a_margin(labelled: LabelledSet) -> None:
+    """The joints' box, grown by the contract and the margin, fills the stored crop: it is so many times smaller."""
+    for samples in (labelled_samples(labelled, SQUARE), rendered_samples(5, 2, SQUARE)):
+        for points, weights in zip(samples.points, samples.weights, strict=True):
+            span = np.ptp(points[weights > 0], axis=0)
+            assert span.max() == pytest.approx(STORED_SIZE / MARGIN / SQUARE.joint_box_scale, rel=1e-4)
+            middle = points[weights > 0].min(axis=0) + span / 2
+            assert middle == pytest.approx((STORED_SIZE / 2, STORED_SIZE / 2), abs=0.01)
 
 
 def test_adding_puts_one_set_after_the_other(samples: Samples, held_out: Samples) -> None:

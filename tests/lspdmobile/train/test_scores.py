@@ -12,14 +12,18 @@ from lspdmobile.networks.lspd import LspdConfig
 from lspdmobile.skeleton import LSP_14
 from lspdmobile.train.augment import gaussian_heatmaps
 from lspdmobile.train.lspd import contract_for
-from lspdmobile.train.samples import STORED_SIZE, Samples
+from lspdmobile.train.samples import MARGIN, STORED_SIZE, Samples
 from lspdmobile.train.scores import validate
 
+EDGE = (STORED_SIZE - STORED_SIZE / MARGIN) / 2
 CONTRACT = contract_for(LspdConfig(keypoints=14, input_size=(64, 64), trunk="pyramid"))
 
 
 class _Known(nn.Module):
-    """Gives target heatmaps of known points as first stage, and of points some crop pixels further as last."""
+    """Gives target heatmaps of known points as first stage, and of points some crop pixels further as last.
+
+    It sees the middle of the stored crop, without the margin.
+    """
 
     def __init__(self, samples: Samples, *, last_off: float, mirrored_too: bool = False) -> None:
         super().__init__()
@@ -33,7 +37,7 @@ class _Known(nn.Module):
         assert len(pictures) == len(self.points)
         stages = []
         for off in (0.0, self.last_off):
-            points = (self.points + off) * (64 / STORED_SIZE)
+            points = (self.points + off - EDGE) * (64 / (STORED_SIZE - 2 * EDGE))
             if self.mirrored_too and self.calls == 2:
                 points = torch.stack((64 - points[..., 0], points[..., 1]), dim=2)[:, list(LSP_14.flip)]
             stages.append(gaussian_heatmaps(points, size=(8, 8), stride=8, sigma=1.25))
