@@ -2,9 +2,10 @@
 
     python benchmarks/choose_student.py --data lspet/ [--epochs 4] [--size 128] [-o runs/choose] [--json]
 
-Every candidate is trained by configs/lspd-s.toml with the schedule cut short and scored on the val labels, exported,
-and its artifacts are timed in turns, one thread each, so that a slow moment of the machine meets all of them. What is
-in the output folder already is not done again: an interrupted comparison goes on where it stopped.
+Every candidate is trained by configs/lspd-s.toml with the schedule cut short and without rendered figures, scored on
+the val labels, exported, and its artifacts are timed in turns, one thread each, so that a slow moment of the machine
+meets all of them. What is in the output folder already is not done again: an interrupted comparison goes on where it
+stopped.
 """
 
 import argparse
@@ -63,7 +64,8 @@ def made(name: str, folder: Path, options: argparse.Namespace) -> Candidate:
 
     recipe = read_config(ROOT / "configs" / "lspd-s.toml").model_dump()
     phases = [{"size": options.size, "epochs": options.epochs}]
-    config = TrainConfig.model_validate({**recipe, "network": CANDIDATES[name], "phases": phases})
+    data = {**recipe["data"], "rendered": 0, "rendered_val": 0}
+    config = TrainConfig.model_validate({**recipe, "network": CANDIDATES[name], "phases": phases, "data": data})
     if not CANDIDATES[name].get("detail", 1):
         # As wide in the picture as the others' targets.
         config = config.model_copy(update={"sigma": config.sigma / 2})

@@ -1,20 +1,23 @@
 """A saved ``.mlpackage`` read back from disk: its one ML Program, as plain data.
 
 Reads the manifest, the specification and the weights and nothing else; needs neither coremltools nor torch. What an
-executor cannot honour (old neural networks, several functions, states, images) is refused by name.
+executor cannot honour (old neural networks, several functions, states, images as outputs) is refused by name.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from converters.coreml.mil.constants import BlobFile, Constant, TensorType, constant_from_value, tensor_type
 from converters.coreml.mil.schema import OTHER_MODEL_TYPES, model_from_bytes
 from lspdmobile.errors import BadInputError, ConversionError
 
-__all__ = ["Binding", "NamedType", "Operation", "Program", "read_program", "specification_path"]
+__all__ = ["Binding", "ImageInput", "NamedType", "Operation", "Program", "read_program", "specification_path"]
+
+# ColorSpace of Apple's FeatureTypes.proto; float16 grey (40) is left out: no picture file holds it.
+_COLOURS: Final = {10: "grey", 20: "rgb", 30: "bgr"}
 
 Binding = str | Constant
 """What an operation's input is bound to: the name of a value, or a constant written in place."""
@@ -26,6 +29,20 @@ class NamedType:
 
     name: str
     type: TensorType
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInput:
+    """What Core ML makes of an input that is an image: the program sees ``[1, C, height, width]``, values 0 to 255.
+
+    Attributes:
+        colour: ``rgb``, ``bgr`` or ``grey``: order and number of the channels C.
+        height, width: In pixels. Scale and bias, where wanted, are operations of the program.
+    """
+
+    colour: str
+    height: int
+    width: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +76,7 @@ class Program:
         inputs, outputs: Of the function.
         operations: In execution order, constants among them.
         metadata: User-defined entries, and ``author``, ``license``, ``version``, ``short_description`` where set.
+        images: Those of the inputs that are images, by name.
     """
 
     path: Path
@@ -67,6 +85,7 @@ class Program:
     outputs: tuple[NamedType, ...]
     operations: tuple[Operation, ...]
     metadata: Mapping[str, str]
+    images: Mapping[str, ImageInput] = field(default_factory=dict)
 
 
 def specification_path(path: Path) -> Path:
@@ -96,7 +115,7 @@ def read_program(path: Path) -> Program:
 
     Raises:
         BadInputError: The package is damaged, incomplete or not an ML Program.
-        ConversionError: The program uses what is not implemented: several functions, states, images.
+        ConversionError: The program uses what is not implemented: several functions, states, images as outputs.
     """
     file = specification_path(path)
     try:
@@ -122,6 +141,7 @@ def read_program(path: Path) -> Program:
         outputs=_outputs(block, inputs, operations, file),
         operations=operations,
         metadata=_metadata(model.description.metadata),
+        images=_images(model.description, path),
     )
 
 
@@ -139,11 +159,25 @@ def _only_function(model: Any, path: Path) -> Any:
     if description.state:
         message = f"{path}: stateful programs are not implemented (state {description.state[0].name!r})"
         raise ConversionError(message)
-    for feature in (*description.input, *description.output):
-        if not feature.type.HasField("multiArrayType"):
-            message = f"{path}: {feature.name!r} is not a multi-array; images and other types are not implemented"
-            raise ConversionError(message)
     return next(iter(functions.values()))
+
+
+def _images(description: Any, path: Path) -> dict[str, ImageInput]:
+    """Give the inputs that are images; what is neither an image nor a multi-array is refused."""
+    images: dict[str, ImageInput] = {}
+    for feature in description.input:
+        if feature.type.HasField("imageType"):
+            image = feature.type.imageType
+            if image.colorSpace not in _COLOURS:
+                message = f"{path}: image {feature.name!r} has colour space {image.colorSpace}: not implemented"
+                raise ConversionError(message)
+            colour = _COLOURS[image.colorSpace]
+            images[feature.name] = ImageInput(colour=colour, height=int(image.height), width=int(image.width))
+    for feature in (*description.input, *description.output):
+        if feature.name not in images and not feature.type.HasField("multiArrayType"):
+            message = f"{path}: {feature.name!r} is not a multi-array; other types, and images as outputs, are refused"
+            raise ConversionError(message)
+    return images
 
 
 def _named_type(named: Any, where: str) -> NamedType:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from converters.coreml.mil.constants import Dtype
-from converters.coreml.mil.package import NamedType, Program, read_program
+from converters.coreml.mil.package import ImageInput, NamedType, Program, read_program
 from converters.coreml.mil.planning import RUN_DTYPES, Step, fits, plan_program
 from lspdmobile.errors import BadInputError, ConversionError
 
@@ -90,7 +90,9 @@ class MilProgram:
         """Run the program.
 
         Args:
-            inputs: Every input by name, in the shape the file states; values are converted to the file's dtype.
+            inputs: Every input by name, in the shape the file states; values are converted to the file's dtype. An
+                input that is an image takes uint8 pixels, ``[H, W, 3]`` RGB or ``[H, W]`` grey, of the file's size:
+                Core ML would resize others, here they are refused.
             outputs: Names of values to give, also ones inside the program; the program's outputs if None.
 
         Returns:
@@ -143,11 +145,24 @@ class MilProgram:
             raise BadInputError(message)
         values: dict[str, Tensor] = {}
         for name, kind in expected.items():
-            if not fits(inputs[name].shape, kind):
-                message = f"{self.program.path}: {name!r} is {kind}, was given shape {list(inputs[name].shape)}"
+            image = self.program.images.get(name)
+            given = inputs[name] if image is None else self._as_tensor(inputs[name], name, image)
+            if not fits(given.shape, kind):
+                message = f"{self.program.path}: {name!r} is {kind}, was given shape {list(given.shape)}"
                 raise BadInputError(message)
-            values[name] = self._stored(torch.from_numpy(np.array(inputs[name], order="C")), kind.dtype, rounds=True)
+            values[name] = self._stored(torch.from_numpy(np.array(given, order="C")), kind.dtype, rounds=True)
         return values
+
+    def _as_tensor(self, pixels: NDArray[Any], name: str, image: ImageInput) -> NDArray[np.float32]:
+        """Lay a picture out as Core ML does: channels first, in the file's colour order, values 0 to 255."""
+        wanted = (image.height, image.width) if image.colour == "grey" else (image.height, image.width, 3)
+        if pixels.dtype != np.uint8 or pixels.shape != wanted:
+            given = f"{pixels.dtype} {list(pixels.shape)}"
+            message = f"{self.program.path}: {name!r} is a picture, uint8 {list(wanted)}, was given {given}"
+            raise BadInputError(message)
+        planes = pixels[None] if image.colour == "grey" else pixels.transpose(2, 0, 1)
+        ordered = planes[::-1] if image.colour == "bgr" else planes
+        return ordered[None].astype(np.float32)
 
     def _run(self, step: Step, values: dict[str, Tensor]) -> None:
         operands = [values[operand] if isinstance(operand, str) else operand for operand in step.operands]

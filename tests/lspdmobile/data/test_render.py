@@ -190,4 +190,4 @@ def test_bundled_seeds_are_not_training_seeds() -> None:
 
 def test_bundled_folders_are_small() -> None:
     total = sum(f.stat().st_size for f in bundled.bundled_pictures().rglob("*") if f.is_file())
-    assert total < 800_000
+    assert total < 16_000 * bundled.PICTURES_COUNT

@@ -117,10 +117,24 @@ def test_states_are_refused_by_name(copied: Copied, edit: Edit) -> None:
         read_program(path)
 
 
-def test_image_inputs_are_refused_by_name(copied: Copied, edit: Edit) -> None:
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (
+            lambda d: d.output[0].type.imageType.SetInParent(),
+            "'heatmaps' is not a multi-array; other types, and images",
+        ),
+        (lambda d: d.input[0].type.dictionaryType.SetInParent(), "'input' is not a multi-array"),
+        (lambda d: setattr(d.input[0].type.imageType, "colorSpace", 40), "'input' has colour space 40"),
+        (lambda d: d.input[0].type.imageType.SetInParent(), "'input' has colour space 0"),
+    ],
+)
+def test_other_types_of_inputs_and_outputs_are_refused_by_name(
+    change: Callable[[Any], None], complaint: str, copied: Copied, edit: Edit
+) -> None:
     path = copied(Precision.FP16)
-    edit(path, lambda model: model.description.input[0].type.imageType.SetInParent())
-    with pytest.raises(ConversionError, match="'input' is not a multi-array"):
+    edit(path, lambda model: change(model.description))
+    with pytest.raises(ConversionError, match=complaint):
         read_program(path)
 
 
