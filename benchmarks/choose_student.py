@@ -32,11 +32,11 @@ _SHALLOW: Final = {"pyramid_channels": [16, 32, 64, 96], "pyramid_blocks": [1, 3
 # Fields of LspdConfig that differ from the preset lspd-s.
 CANDIDATES: Final[dict[str, dict[str, Any]]] = {
     "lspd-s": {},
-    "no stride 32": {**_SHALLOW},
-    "no stride 32, heatmaps at stride 8": {**_SHALLOW, "detail": 0},
-    "wide, no stride 32": {"pyramid_channels": [24, 32, 64, 128], "pyramid_blocks": [1, 2, 2]},
+    "four levels": {**_SHALLOW},
+    "four levels at stride 8": {**_SHALLOW, "detail": 0},
+    "four wide levels": {"pyramid_channels": [24, 32, 64, 128], "pyramid_blocks": [1, 2, 2]},
     "one multiscale block": {"blocks": 1},
-    "MobileNetV1 x 0.75": {"trunk": "mobilenet", "width": 0.75, "detail": 0},
+    "MobileNetV1 of width 0.75": {"trunk": "mobilenet", "width": 0.75, "detail": 0},
 }
 
 
@@ -116,7 +116,7 @@ def latencies(candidates: list[Candidate]) -> dict[str, dict[str, float]]:
 def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Make, score and time every candidate; gives the rows as they are printed with ``--json``."""
     names = options.candidates.split(",") if options.candidates else list(CANDIDATES)
-    candidates = [made(n, options.output / n.replace(" ", "_").replace(",", ""), options) for n in names]
+    candidates = [made(n, options.output / n.replace(" ", "_"), options) for n in names]
     times = latencies(candidates)
     first = times[candidates[0].name]
     return [
