@@ -10,12 +10,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from converters.coreml.mil.constants import Constant, TensorType
 from converters.coreml.mil.package import Binding, Operation
 from lspdmobile.errors import ConversionError
 
-__all__ = ["Arguments", "Kernel", "Planner"]
+__all__ = ["Arguments", "Kernel", "Planner", "whole_numbers"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +121,12 @@ class Arguments:
         Raises:
             ConversionError: It is missing, or only known when the program runs.
         """
+        return self._known(name, self._only(name))
+
+    def is_constant(self, name: str) -> bool:
+        """Whether an input is known before the program runs."""
         bound = self._only(name)
-        if isinstance(bound, Constant):
-            return bound
-        if bound not in self._constants:
-            self.refuse(name, "is computed while the program runs; only constants are implemented")
-        return self._constants[bound]
+        return isinstance(bound, Constant) or bound in self._constants
 
     def array(self, name: str) -> NDArray[Any]:
         """Give a constant numeric input."""
@@ -142,6 +143,10 @@ class Arguments:
         if count is not None and len(values) != count:
             self.refuse(name, f"has {len(values)} entries, not {count}")
         return values
+
+    def all_integers(self, name: str) -> tuple[int, ...]:
+        """Give a variadic input of constant integers."""
+        return tuple(self._whole(name, bound) for bound in self.bindings(name))
 
     def integer(self, name: str, *, default: int | None = None) -> int:
         """Give a constant integer."""
@@ -189,6 +194,19 @@ class Arguments:
             self.refuse(name, f"{axis} is no axis of a tensor of rank {rank}")
         return int(np.mod(axis, rank)) if rank else 0
 
+    def _known(self, name: str, bound: Binding) -> Constant:
+        if isinstance(bound, Constant):
+            return bound
+        if bound not in self._constants:
+            self.refuse(name, "is computed while the program runs; only constants are implemented")
+        return self._constants[bound]
+
+    def _whole(self, name: str, bound: Binding) -> int:
+        value = self._known(name, bound).value
+        if isinstance(value, str) or value.size != 1:
+            self.refuse(name, "is not one number each")
+        return int(value.reshape(()))
+
     def _only(self, name: str) -> Binding:
         bound = self.bindings(name)
         if len(bound) != 1:
@@ -198,3 +216,8 @@ class Arguments:
 
 Planner = Callable[[Arguments], Kernel]
 """Checks an operation's attributes and gives its kernel."""
+
+
+def whole_numbers(values: Tensor) -> tuple[int, ...]:
+    """Give the entries of a tensor of integers."""
+    return tuple(int(value) for value in values.reshape(-1).tolist())

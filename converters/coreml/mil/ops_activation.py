@@ -38,6 +38,16 @@ def _prelu(args: Arguments) -> Kernel:
     return args.kernel(lambda x, alpha: torch.where(x > 0, x, x * alpha.reshape(shape)), "x", "alpha")
 
 
+def _softplus_parametric(args: Arguments) -> Kernel:
+    """``alpha * log(1 + exp(beta * x))``, with one alpha and beta per channel, along axis 1."""
+    shape = (1, -1, *(1,) * (args.rank("x") - 2))
+
+    def run(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+        return alpha.reshape(shape) * torch.logaddexp(x * beta.reshape(shape), torch.zeros(()))
+
+    return args.kernel(run, "x", "alpha", "beta")
+
+
 def _gelu(args: Arguments) -> Kernel:
     functions: dict[str, Callable[[Tensor], Tensor]] = {
         "EXACT": F.gelu,
@@ -58,6 +68,7 @@ PLANNERS: Final[Mapping[str, Planner]] = {
     "sigmoid": _plain(torch.sigmoid),
     "silu": _plain(F.silu),
     "softplus": _plain(lambda x: torch.logaddexp(x, torch.zeros(()))),
+    "softplus_parametric": _softplus_parametric,
     "softsign": _plain(F.softsign),
     "tanh": _plain(torch.tanh),
     "elu": _with_alpha(lambda x, alpha: torch.where(x > 0, x, alpha * torch.expm1(x))),

@@ -1,4 +1,4 @@
-"""Convolution and matrix products.
+"""Convolution.
 
 ``same`` pads as TensorFlow does: the total is ``max(0, (ceil(in / stride) - 1) * stride + dilated_kernel - in)``; an
 odd one puts the extra row at the bottom or right, with ``same_lower`` at the top or left.
@@ -7,7 +7,6 @@ odd one puts the extra row at the bottom or right, with ``same_lower`` at the to
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -79,48 +78,56 @@ def _conv(args: Arguments) -> Kernel:
 
 
 def _conv_transpose(args: Arguments) -> Kernel:
+    """The gradient of a convolution: its output has the lengths of that one's input, stated or the least possible.
+
+    With ``same`` that is the input's length times the stride.
+    """
     rank = args.rank("x")
     if rank not in _TRANSPOSE:
         args.refuse("x", f"of rank {rank} is not implemented; 3, 4 and 5 are")
     spatial = rank - 2
     strides = args.integers("strides", default=(1,) * spatial, count=spatial)
     dilations = args.integers("dilations", default=(1,) * spatial, count=spatial)
-    pad_type = args.text("pad_type", ("valid", "custom"), default="valid")
+    pad_type = args.text("pad_type", ("valid", "same", "custom"), default="valid")
     pad = args.integers("pad", default=(0,) * 2 * spatial, count=2 * spatial)
     groups = args.integer("groups", default=1)
-    wanted = args.integers("output_shape") if args.has("output_shape") else None
-    pairs = padding_of(pad_type, pad, (0,) * spatial, (0,) * spatial, strides)
+    wanted = args.integers("output_shape", count=rank)[2:] if args.has("output_shape") else None
 
     def run(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        y = _TRANSPOSE[rank](x, weight, bias, strides, 0, 0, groups, dilations)
-        for axis, (before, after) in enumerate(pairs, start=2):
-            y = y.narrow(axis, before, y.shape[axis] - before - after)
-        if wanted is not None and tuple(y.shape) != wanted:
-            args.refuse("output_shape", f"{wanted} other than {tuple(y.shape)} is not implemented")
-        return y
+        y = _TRANSPOSE[rank](x, weight, None, strides, 0, 0, groups, dilations)
+        spans = [(kernel - 1) * d + 1 for kernel, d in zip(weight.shape[2:], dilations, strict=True)]
+        sizes = wanted or _whole_outputs(x.shape[2:], spans, strides, pad_type, pad)
+        pairs = padding_of(pad_type, pad, sizes, spans, strides)
+        if _outputs(sizes, spans, strides, pairs) != list(x.shape[2:]):
+            args.refuse("output_shape", f"{list(sizes)} is not what a convolution takes to {list(x.shape[2:])}")
+        for axis, (size, (before, _)) in enumerate(zip(sizes, pairs, strict=True), start=2):
+            missing = max(0, before + size - y.shape[axis])
+            y = F.pad(y, [0, 0] * (rank - 1 - axis) + [0, missing]).narrow(axis, before, size)
+        return y if bias is None else y + bias.reshape(-1, *(1,) * spatial)
 
     return args.kernel(run, "x", "weight", "bias?")
 
 
-def _linear(args: Arguments) -> Kernel:
-    return args.kernel(F.linear, "x", "weight", "bias?")
+def _whole_outputs(
+    sizes: Sequence[int], spans: Sequence[int], strides: Sequence[int], pad_type: str, pad: Sequence[int]
+) -> tuple[int, ...]:
+    """Give the lengths a transposed convolution makes where none are stated."""
+    if pad_type == "same":
+        return tuple(size * stride for size, stride in zip(sizes, strides, strict=True))
+    pairs = padding_of(pad_type, pad, sizes, spans, strides)
+    rows = zip(sizes, spans, strides, pairs, strict=True)
+    return tuple((size - 1) * stride + span - sum(pair) for size, span, stride, pair in rows)
 
 
-def _matmul(args: Arguments) -> Kernel:
-    transpose_x, transpose_y = args.flag("transpose_x"), args.flag("transpose_y")
-    for name, transposed in (("x", transpose_x), ("y", transpose_y)):
-        if transposed and args.rank(name) < 2:
-            args.refuse(f"transpose_{name}", "of a vector is not implemented")
-
-    def run(x: Tensor, y: Tensor) -> Tensor:
-        return torch.matmul(x.mT if transpose_x else x, y.mT if transpose_y else y)
-
-    return args.kernel(run, "x", "y")
+def _outputs(
+    sizes: Sequence[int], spans: Sequence[int], strides: Sequence[int], pairs: Sequence[tuple[int, int]]
+) -> list[int]:
+    """Give the lengths a convolution makes."""
+    rows = zip(sizes, spans, strides, pairs, strict=True)
+    return [(size + sum(pair) - span) // stride + 1 for size, span, stride, pair in rows]
 
 
 PLANNERS: Final[Mapping[str, Planner]] = {
     "conv": _conv,
     "conv_transpose": _conv_transpose,
-    "linear": _linear,
-    "matmul": _matmul,
 }

@@ -1,4 +1,4 @@
-"""Elementwise arithmetic, comparison and normalisation; broadcasting is NumPy's."""
+"""Elementwise arithmetic and comparison; broadcasting is NumPy's."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -30,15 +30,22 @@ def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Planner:
     return lambda args: args.kernel(function, "x", "y")
 
 
-def _float_binary(function: Callable[[Tensor, Tensor], Tensor]) -> Planner:
-    """Plan an operation whose rounding on integers is not settled, so that integers are refused."""
+def _float_only(planner: Planner) -> Planner:
+    """Refuse integers: what they give is not settled."""
 
     def plan(args: Arguments) -> Kernel:
         if not args.type_of("x").dtype.is_float:
             args.refuse("x", f"of dtype {args.type_of('x').dtype.name} is not implemented; floats are")
-        return args.kernel(function, "x", "y")
+        return planner(args)
 
     return plan
+
+
+def _power(x: Tensor, y: Tensor) -> Tensor:
+    if not y.is_floating_point() and bool((y < 0).any()):
+        message = "a negative power of integers is not defined"
+        raise ValueError(message)
+    return torch.pow(x, y)
 
 
 def _with_epsilon(function: Callable[[Tensor], Tensor], default: float) -> Planner:
@@ -57,7 +64,7 @@ def _clip(args: Arguments) -> Kernel:
 
 
 def _threshold(args: Arguments) -> Kernel:
-    low = args.number("alpha")
+    low = args.number("alpha") if args.type_of("x").dtype.is_float else args.integer("alpha")
     return args.kernel(lambda x: x.clamp(min=low), "x")
 
 
@@ -75,67 +82,37 @@ def _select(args: Arguments) -> Kernel:
     return args.kernel(torch.where, "cond", "a", "b")
 
 
-def _batch_norm(args: Arguments) -> Kernel:
-    """``gamma * (x - mean) / sqrt(variance + epsilon) + beta`` along axis 1."""
-    shape = (1, -1, *(1,) * (args.rank("x") - 2))
-    epsilon = args.number("epsilon", default=1e-5)
-
-    def run(x: Tensor, mean: Tensor, variance: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
-        y = (x - mean.reshape(shape)) / torch.sqrt(variance.reshape(shape) + epsilon)
-        if gamma is not None:
-            y = y * gamma.reshape(shape)
-        return y if beta is None else y + beta.reshape(shape)
-
-    return args.kernel(run, "x", "mean", "variance", "gamma?", "beta?")
-
-
-def _layer_norm(args: Arguments) -> Kernel:
-    """Normalises over ``axes``; gamma and beta have those axes' shape."""
-    axes = args.axes("axes", args.rank("x"))
-    return _normalised(args, axes, scaled=axes)
-
-
-def _instance_norm(args: Arguments) -> Kernel:
-    """Normalises each channel of each picture over its rows and columns; gamma and beta have one entry a channel."""
-    return _normalised(args, tuple(range(2, args.rank("x"))), scaled=(1,))
-
-
-def _normalised(args: Arguments, axes: tuple[int, ...], *, scaled: tuple[int, ...]) -> Kernel:
-    """``gamma * (x - mean) / sqrt(variance + epsilon) + beta``: moments over ``axes``, the rest along ``scaled``."""
-    epsilon = args.number("epsilon", default=1e-5)
-
-    def run(x: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
-        shape = [size if axis in scaled else 1 for axis, size in enumerate(x.shape)]
-        centred = x - x.mean(axes, keepdim=True)
-        y = centred / torch.sqrt(centred.square().mean(axes, keepdim=True) + epsilon)
-        if gamma is not None:
-            y = y * gamma.reshape(shape)
-        return y if beta is None else y + beta.reshape(shape)
-
-    return args.kernel(run, "x", "gamma?", "beta?")
-
-
 PLANNERS: Final[Mapping[str, Planner]] = {
     "abs": _unary(torch.abs),
+    "acos": _unary(torch.acos),
+    "asin": _unary(torch.asin),
+    "atan": _unary(torch.atan),
+    "atanh": _unary(torch.atanh),
     "ceil": _unary(torch.ceil),
     "cos": _unary(torch.cos),
+    "cosh": _unary(torch.cosh),
     "erf": _unary(torch.erf),
     "exp": _unary(torch.exp),
+    "exp2": _float_only(_unary(torch.exp2)),
     "floor": _unary(torch.floor),
     "identity": _unary(lambda x: x),
     "logical_not": _unary(torch.logical_not),
+    "round": _unary(torch.round),
     "sign": _unary(torch.sign),
     "sin": _unary(torch.sin),
+    "sinh": _unary(torch.sinh),
     "sqrt": _unary(torch.sqrt),
     "square": _unary(torch.square),
+    "tan": _unary(torch.tan),
     "add": _binary(torch.add),
     "sub": _binary(torch.sub),
     "mul": _binary(torch.mul),
     "maximum": _binary(torch.maximum),
     "minimum": _binary(torch.minimum),
     "floor_div": _binary(lambda x, y: torch.div(x, y, rounding_mode="floor")),
-    "real_div": _float_binary(torch.div),
-    "pow": _float_binary(torch.pow),
+    "mod": _binary(torch.remainder),
+    "real_div": _float_only(_binary(torch.div)),
+    "pow": _binary(_power),
     "equal": _binary(torch.eq),
     "not_equal": _binary(torch.ne),
     "greater": _binary(torch.gt),
@@ -152,7 +129,4 @@ PLANNERS: Final[Mapping[str, Planner]] = {
     "threshold": _threshold,
     "cast": _cast,
     "select": _select,
-    "batch_norm": _batch_norm,
-    "instance_norm": _instance_norm,
-    "layer_norm": _layer_norm,
 }

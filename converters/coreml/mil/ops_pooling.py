@@ -1,6 +1,7 @@
 """Pooling. Padding follows the convolution's rules; ``ceil_mode`` is PyTorch's."""
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Final
 
 import torch
@@ -73,4 +74,18 @@ def _avg_pool(args: Arguments) -> Kernel:
     return args.kernel(run, "x")
 
 
-PLANNERS: Final[Mapping[str, Planner]] = {"avg_pool": _avg_pool, "max_pool": _max_pool}
+def _l2_pool(args: Arguments) -> Kernel:
+    """The square root of the window's sum of squares."""
+    window = _Window(args)
+    if window.ceil_mode or window.rank == 5:
+        args.refuse("ceil_mode" if window.ceil_mode else "x", "is not implemented for a ceiling or three axes")
+    count = prod(window.kernel)
+
+    def run(x: Tensor) -> Tensor:
+        squares = F.pad(x.square(), torch_padding(window.pairs(x)))
+        return torch.sqrt(_AVERAGE[window.rank](squares, window.kernel, window.strides) * count)
+
+    return args.kernel(run, "x")
+
+
+PLANNERS: Final[Mapping[str, Planner]] = {"avg_pool": _avg_pool, "l2_pool": _l2_pool, "max_pool": _max_pool}

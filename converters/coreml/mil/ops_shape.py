@@ -8,21 +8,36 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from converters.coreml.mil.arguments import Arguments, Kernel, Planner
+from converters.coreml.mil.arguments import Arguments, Kernel, Planner, whole_numbers
+from converters.coreml.mil.ops_conv import torch_padding
 
 __all__ = ["PLANNERS"]
 
 
 def _reshape(args: Arguments) -> Kernel:
     """-1 takes what is left; 0 keeps the axis, matched from the right."""
-    target = args.integers("shape")
 
-    def run(x: Tensor) -> Tensor:
+    def run(x: Tensor, shape: Tensor) -> Tensor:
+        target = whole_numbers(shape)
         offset = x.dim() - len(target)
         kept = [size or (x.shape[axis + offset] if axis + offset >= 0 else 1) for axis, size in enumerate(target)]
         return x.reshape(kept)
 
-    return args.kernel(run, "x")
+    return args.kernel(run, "x", "shape")
+
+
+def _reshape_like(args: Arguments) -> Kernel:
+    """The shape is put together from ``shape[begin:end]`` of each reference; a mask opens the end."""
+    begins, ends, masks = (args.all_integers(name) for name in ("begins", "ends", "end_masks"))
+    references = args.bindings("ref_tensors")
+    if not len(begins) == len(ends) == len(masks) == len(references):
+        args.refuse("ref_tensors", "and begins, ends and end_masks differ in number")
+
+    def run(x: Tensor, *tensors: Tensor) -> Tensor:
+        parts = zip(tensors, begins, ends, masks, strict=True)
+        return x.reshape([n for like, begin, end, mask in parts for n in like.shape[begin : None if mask else end]])
+
+    return Kernel(operands=(*args.bindings("x"), *references), run=run)
 
 
 def _transpose(args: Arguments) -> Kernel:
@@ -62,7 +77,12 @@ def _concat(args: Arguments) -> Kernel:
             return torch.stack(tensors, place + 1).flatten(place, place + 1)
 
         return Kernel(operands=bound, run=interleaved)
-    return Kernel(operands=bound, run=lambda *tensors: torch.cat(tensors, axis))
+    return Kernel(operands=bound, run=lambda *tensors: _joined(tensors, axis))
+
+
+def _joined(tensors: Sequence[Tensor], axis: int) -> Tensor:
+    """Scalars are joined to a vector."""
+    return torch.cat(list(tensors), axis) if tensors[0].dim() else torch.stack(list(tensors))
 
 
 def _stack(args: Arguments) -> Kernel:
@@ -87,50 +107,8 @@ def _split(args: Arguments) -> Kernel:
     return args.kernel(run, "x")
 
 
-def _slice_by_index(args: Arguments) -> Kernel:
-    """``x[begin:end:stride]`` per axis; masks open an end, or pick the single cell at ``begin``."""
-    rank = args.rank("x")
-    begin, end = args.integers("begin", count=rank), args.integers("end", count=rank)
-    stride = args.integers("stride", default=(1,) * rank, count=rank)
-    if min(stride) < 1:
-        args.refuse("stride", f"{min(stride)} is not implemented; positive steps are")
-    open_begin, open_end = args.flags("begin_mask", count=rank), args.flags("end_mask", count=rank)
-    squeeze = args.flags("squeeze_mask", count=rank)
-    index = tuple(
-        begin[axis]
-        if squeeze[axis]
-        else slice(None if open_begin[axis] else begin[axis], None if open_end[axis] else end[axis], stride[axis])
-        for axis in range(rank)
-    )
-    return args.kernel(lambda x: x[index], "x")
-
-
-def _slice_by_size(args: Arguments) -> Kernel:
-    rank = args.rank("x")
-    begin, size = args.integers("begin", count=rank), args.integers("size", count=rank)
-    index = tuple(slice(b, None if s == -1 else b + s) for b, s in zip(begin, size, strict=True))
-    return args.kernel(lambda x: x[index], "x")
-
-
-def _crop(args: Arguments) -> Kernel:
-    """Cuts rows off both ends of the last two axes."""
-    top, bottom = args.integers("crop_height", count=2)
-    left, right = args.integers("crop_width", count=2)
-
-    def run(x: Tensor) -> Tensor:
-        return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
-
-    return args.kernel(run, "x")
-
-
 def _tile(args: Arguments) -> Kernel:
-    reps = args.integers("reps", count=args.rank("x"))
-    return args.kernel(lambda x: x.repeat(reps), "x")
-
-
-def _pixel_shuffle(args: Arguments) -> Kernel:
-    factor = args.integer("upscale_factor")
-    return args.kernel(lambda x: F.pixel_shuffle(x, factor), "x")
+    return args.kernel(lambda x, reps: x.repeat(whole_numbers(reps)), "x", "reps")
 
 
 def _flatten2d(args: Arguments) -> Kernel:
@@ -140,25 +118,33 @@ def _flatten2d(args: Arguments) -> Kernel:
 
 def _pad(args: Arguments) -> Kernel:
     """Pads the last axes, two numbers each: before, after."""
-    pad = args.integers("pad")
-    if len(pad) % 2 or len(pad) // 2 > args.rank("x") or min(pad, default=0) < 0:
-        args.refuse("pad", f"{pad} does not fit a tensor of rank {args.rank('x')}")
+    if args.is_constant("pad"):
+        pad = args.integers("pad")
+        if len(pad) % 2 or len(pad) // 2 > args.rank("x") or min(pad, default=0) < 0:
+            args.refuse("pad", f"{pad} does not fit a tensor of rank {args.rank('x')}")
     mode = args.text("mode", ("constant", "reflect", "replicate"), default="constant")
     value = args.number("constant_val", default=0.0)
-    if mode == "constant":
-        amounts = [rows for pair in reversed(list(zip(pad[::2], pad[1::2], strict=True))) for rows in pair]
-        return args.kernel(lambda x: F.pad(x, amounts, value=value), "x")
-    return args.kernel(lambda x: _mirrored(x, pad, mode), "x")
+
+    def run(x: Tensor, pad: Tensor) -> Tensor:
+        rows = whole_numbers(pad)
+        pairs = list(zip(rows[::2], rows[1::2], strict=True))
+        if min(rows, default=0) < 0:
+            message = f"pad {rows} is negative"
+            raise ValueError(message)
+        return F.pad(x, torch_padding(pairs), value=value) if mode == "constant" else _mirrored(x, pairs, mode)
+
+    return args.kernel(run, "x", "pad")
 
 
-def _mirrored(x: Tensor, pad: Sequence[int], mode: str) -> Tensor:
+def _mirrored(x: Tensor, pairs: Sequence[tuple[int, int]], mode: str) -> Tensor:
     """Pad the last axes by their own cells: without the edge (reflect) or the edge repeated (replicate)."""
-    first = x.dim() - len(pad) // 2
-    for number, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True)):
-        axis = first + number
-        cells = torch.arange(-before, x.shape[axis] + after)
+    for axis, (before, after) in enumerate(pairs, start=x.dim() - len(pairs)):
         last = x.shape[axis] - 1
+        cells = torch.arange(-before, x.shape[axis] + after)
         if mode == "reflect":
+            if max(before, after) > last:
+                message = f"{max(before, after)} rows cannot be reflected from {last + 1}"
+                raise ValueError(message)
             cells = cells.abs()
             cells = torch.where(cells > last, 2 * last - cells, cells)
         x = x.index_select(axis, cells.clamp(0, last))
@@ -167,14 +153,11 @@ def _mirrored(x: Tensor, pad: Sequence[int], mode: str) -> Tensor:
 
 PLANNERS: Final[Mapping[str, Planner]] = {
     "concat": _concat,
-    "crop": _crop,
     "expand_dims": _expand_dims,
     "flatten2d": _flatten2d,
     "pad": _pad,
-    "pixel_shuffle": _pixel_shuffle,
     "reshape": _reshape,
-    "slice_by_index": _slice_by_index,
-    "slice_by_size": _slice_by_size,
+    "reshape_like": _reshape_like,
     "split": _split,
     "squeeze": _squeeze,
     "stack": _stack,

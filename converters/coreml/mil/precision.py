@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from converters.coreml.mil.package import Program
-from converters.coreml.mil.planning import Step
 from converters.coreml.mil.program import MilProgram
+from converters.coreml.mil.steps import Step
 
 __all__ = ["LARGEST_FP16", "SMALLEST_NORMAL_FP16", "TensorPrecision", "scan_precision", "troubled"]
 

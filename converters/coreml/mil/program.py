@@ -15,22 +15,19 @@ unpacked. Operations and attributes that are not implemented are refused by name
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from converters.coreml.mil.constants import Dtype
 from converters.coreml.mil.package import ImageInput, NamedType, Program, read_program
-from converters.coreml.mil.planning import RUN_DTYPES, Step, fits, plan_program
+from converters.coreml.mil.planning import plan_program
+from converters.coreml.mil.steps import Compute, Step, exported, fits, is_fp16, run_step, stored
 from lspdmobile.errors import BadInputError, ConversionError
 
 __all__ = ["Compute", "MilProgram"]
-
-Compute = Literal["stated", "fp16", "fp32"]
-"""Which float results are rounded to float16: those the file types so, all, or none."""
 
 
 class MilProgram:
@@ -82,7 +79,7 @@ class MilProgram:
     @property
     def uses_float16(self) -> bool:
         """Whether any value that is computed is rounded to float16."""
-        return any(self._is_fp16(value.type.dtype) for step in self._plan.steps for value in step.outputs)
+        return any(is_fp16(value.type.dtype, self.compute) for step in self._plan.steps for value in step.outputs)
 
     def predict(
         self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
@@ -111,7 +108,11 @@ class MilProgram:
         values = self._fed(inputs)
         for _ in self._walk(values, keep=frozenset(wanted)):
             pass
-        return {name: self._exported(values[name], types[name].dtype) for name in wanted}
+        known = self._plan.known
+        return {
+            name: exported(known[name] if name in known else values[name], types[name].dtype, compute=self.compute)
+            for name in wanted
+        }
 
     def walk(self, inputs: Mapping[str, NDArray[Any]]) -> Iterator[tuple[Step, Mapping[str, Tensor]]]:
         """Run the program step by step.
@@ -150,7 +151,8 @@ class MilProgram:
             if not fits(given.shape, kind):
                 message = f"{self.program.path}: {name!r} is {kind}, was given shape {list(given.shape)}"
                 raise BadInputError(message)
-            values[name] = self._stored(torch.from_numpy(np.array(given, order="C")), kind.dtype, rounds=True)
+            tensor = torch.from_numpy(np.array(given, order="C"))
+            values[name] = stored(tensor, kind.dtype, rounds=True, compute=self.compute)
         return values
 
     def _as_tensor(self, pixels: NDArray[Any], name: str, image: ImageInput) -> NDArray[np.float32]:
@@ -167,37 +169,11 @@ class MilProgram:
     def _run(self, step: Step, values: dict[str, Tensor]) -> None:
         operands = [values[operand] if isinstance(operand, str) else operand for operand in step.operands]
         try:
-            with torch.inference_mode():
-                results = step.kernel.run(*operands)
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            message = f"{self.program.path}: {step.label}: cannot run: {str(error).splitlines()[0]}"
+            results = run_step(step, operands, compute=self.compute)
+        except ConversionError as error:
+            message = f"{self.program.path}: {error}"
             raise ConversionError(message) from error
-        results = results if isinstance(results, tuple) else (results,)
-        if len(results) != len(step.outputs):
-            message = f"{self.program.path}: {step.label}: gives {len(results)} values, not {len(step.outputs)}"
-            raise ConversionError(message)
-        for value, result in zip(step.outputs, results, strict=True):
-            if not fits(tuple(result.shape), value.type):
-                stated = f"gives {list(result.shape)} where the file states {value.type}"
-                message = f"{self.program.path}: {step.label}: {stated}"
-                raise ConversionError(message)
-            values[value.name] = self._stored(result, value.type.dtype, rounds=step.rounds)
-
-    def _stored(self, value: Tensor, dtype: Dtype, *, rounds: bool) -> Tensor:
-        """Hold a value as its MIL dtype does, or as ``compute`` says."""
-        if rounds and self._is_fp16(dtype):
-            return value.to(torch.float16).to(torch.float32)
-        return value.to(RUN_DTYPES[dtype.name])
-
-    def _exported(self, value: Tensor, dtype: Dtype) -> NDArray[Any]:
-        kept = self.compute == "fp32" and dtype.name == "float16"
-        array: NDArray[Any] = value.numpy().astype(np.float32 if kept else dtype.storage)
-        return array
-
-    def _is_fp16(self, dtype: Dtype) -> bool:
-        if self.compute == "fp16":
-            return dtype.is_float
-        return self.compute == "stated" and dtype.name == "float16"
+        values.update((value.name, result) for value, result in zip(step.outputs, results, strict=True))
 
 
 def _with_fp16_constants(step: Step) -> Step:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from converters.coreml.mil.program import MilProgram
@@ -25,3 +26,28 @@ def compare(save_program: Callable[..., Path]) -> Callable[..., None]:
         np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=2e-6)
 
     return compare
+
+
+@pytest.fixture
+def check(save_program: Callable[..., Path]) -> Callable[..., None]:
+    """Give a function that checks ``check(body, reference, x, y, ..., target="iOS17")`` on given arrays.
+
+    ``body(mb, x, y, ...)`` and ``reference(x, y, ...)`` give one result or several; the program takes every array as
+    float32 under the names x, y, z.
+    """
+
+    def check(
+        body: Callable[..., Any], reference: Callable[..., Any], *arrays: NDArray[Any], target: str = "iOS17"
+    ) -> None:
+        inputs = dict(zip("xyz", arrays, strict=False))
+        shapes = {name: array.shape for name, array in inputs.items()}
+        program = MilProgram.load(save_program(body, target=target, **shapes))
+        results = list(program.predict(inputs).values())
+        wanted = reference(*arrays)
+        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+        assert len(results) == len(wanted)
+        for result, array in zip(results, (np.asarray(one) for one in wanted), strict=True):
+            assert result.shape == array.shape
+            np.testing.assert_allclose(result, array, rtol=1e-5, atol=2e-6)
+
+    return check

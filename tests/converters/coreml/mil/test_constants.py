@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from converters.coreml.mil.constants import DTYPES, unpacked
 from converters.coreml.mil.package import read_program
 from converters.coreml.mil.program import MilProgram
-from lspdmobile.errors import ConversionError
 
 SHAPE = (2, 3, 4)
 
@@ -114,20 +113,6 @@ def test_lut_to_dense_with_one_table_per_group(save_program: Callable[..., Path]
     )
     wanted = np.stack([tables[group][indices[group]] for group in range(2)])
     assert np.array_equal(_plus_constant(path), wanted)
-
-
-def test_lut_of_vectors_is_refused(save_program: Callable[..., Path]) -> None:
-    from coremltools.converters.mil.mil import types
-
-    indices = np.zeros((2, 3, 2)).astype(types.np_uint1_dtype)
-    table = np.ones((1, 1, 1, 2, 2), np.float32)
-    path = save_program(
-        lambda mb, x: mb.add(x=x, y=mb.constexpr_lut_to_dense(indices=indices, lut=table, vector_axis=2)),
-        x=SHAPE,
-        target="iOS18",
-    )
-    with pytest.raises(ConversionError, match=r"lut of shape .* entries that are vectors"):
-        MilProgram.load(path)
 
 
 @pytest.mark.parametrize("target", ["iOS16", "iOS18"])

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from converters.coreml.mil.ops_constexpr import UNPACKERS
 from converters.coreml.mil.planning import PLANNERS
+from converters.coreml.mil.program import MilProgram
 
 Body = Callable[..., Any]
 Reference = Callable[..., Tensor]
@@ -43,6 +45,9 @@ def _conv_same(x: Tensor, *, extra_first: bool) -> Tensor:
 
 
 _W_EVEN = _floats(5, 8, 2, 2)
+_W_DEEP = _floats(3, 2, 2, 3, 3)
+
+_MODULI = np.abs(_floats(1, 8, 9, 7)) + 0.5
 
 CASES: dict[str, tuple[Body, Reference, tuple[int, ...]]] = {
     "conv custom": (
@@ -190,6 +195,104 @@ CASES: dict[str, tuple[Body, Reference, tuple[int, ...]]] = {
     "inverse": (lambda mb, x: mb.inverse(x=mb.exp(x=x), epsilon=0.1), lambda x: 1 / (x.exp() + 0.1), _PICTURE),
     "sqrt": (lambda mb, x: mb.sqrt(x=mb.abs(x=x)), lambda x: x.abs().sqrt(), _PICTURE),
     "waves": (lambda mb, x: mb.add(x=mb.sin(x=x), y=mb.cos(x=x)), lambda x: x.sin() + x.cos(), _PICTURE),
+    "tan": (lambda mb, x: mb.tan(x=mb.tanh(x=x)), lambda x: torch.sin(x.tanh()) / torch.cos(x.tanh()), _PICTURE),
+    "hyperbolic": (
+        lambda mb, x: mb.add(x=mb.sinh(x=x), y=mb.cosh(x=x)),
+        lambda x: x.double().exp().float(),
+        _PICTURE,
+    ),
+    "sinh": (lambda mb, x: mb.sinh(x=x), lambda x: (x.exp() - (-x).exp()) / 2, (4,)),
+    "cosh": (lambda mb, x: mb.cosh(x=x), lambda x: (x.exp() + (-x).exp()) / 2, (4,)),
+    "asin": (lambda mb, x: mb.asin(x=mb.sin(x=x)), lambda x: torch.atan2(x.sin(), x.cos().abs()), _PICTURE),
+    "acos": (lambda mb, x: mb.acos(x=mb.cos(x=x)), lambda x: torch.atan2(x.sin().abs(), x.cos()), (5,)),
+    "atan": (lambda mb, x: mb.atan(x=x), lambda x: torch.atan2(x, torch.ones(())), _PICTURE),
+    "atanh": (
+        lambda mb, x: mb.atanh(x=mb.mul(x=mb.tanh(x=x), y=0.5)),
+        lambda x: (torch.log1p(x.tanh() / 2) - torch.log1p(-x.tanh() / 2)) / 2,
+        _PICTURE,
+    ),
+    "exp2": (lambda mb, x: mb.exp2(x=x), lambda x: 2.0**x, _PICTURE),
+    "round": (
+        lambda mb, x: mb.round(x=mb.mul(x=mb.floor(x=mb.mul(x=x, y=4.0)), y=0.5)),
+        lambda x: torch.from_numpy(np.rint(np.floor(x.numpy() * 4) * 0.5)),
+        _PICTURE,
+    ),
+    "mod": (
+        lambda mb, x: mb.mod(x=mb.mul(x=x, y=4.0), y=mb.select(cond=mb.greater(x=x, y=0.3), a=_MODULI, b=-_MODULI)),
+        lambda x: torch.from_numpy(np.mod(x.numpy() * 4, np.where(x.numpy() > 0.3, _MODULI, -_MODULI))),
+        _PICTURE,
+    ),
+    "softplus_parametric": (
+        lambda mb, x: mb.softplus_parametric(x=x, alpha=_B8, beta=_B8 + 1),
+        lambda x: _t(_B8[:, None, None]) * torch.log(1 + torch.exp(x * _t(_B8[:, None, None] + 1))),
+        _PICTURE,
+    ),
+    "l2_norm": (
+        lambda mb, x: mb.l2_norm(x=x, epsilon=0.5),
+        lambda x: torch.stack([one / (one.square().sum() + 0.5).sqrt() for one in x]),
+        (3, 4, 2, 5),
+    ),
+    "l2_norm of rank 5": (
+        lambda mb, x: mb.l2_norm(x=x),
+        lambda x: x / x.flatten(2).norm(dim=2)[..., None, None, None],
+        (2, 3, 4, 2, 5),
+    ),
+    "local_response_norm": (
+        lambda mb, x: mb.local_response_norm(x=x, size=3, alpha=0.3, beta=0.6, k=1.5),
+        lambda x: F.local_response_norm(x, 3, 0.3, 0.6, 1.5),
+        _PICTURE,
+    ),
+    "local_response_norm by default": (
+        lambda mb, x: mb.local_response_norm(x=mb.mul(x=x, y=100.0), size=5),
+        lambda x: F.local_response_norm(x * 100, 5),
+        (2, 8, 9),
+    ),
+    "l2_pool": (
+        lambda mb, x: mb.l2_pool(x=x, kernel_sizes=[3, 2], strides=[2, 1], pad_type="custom", pad=[1, 0, 2, 1]),
+        lambda x: F.lp_pool2d(F.pad(x, (2, 1, 1, 0)), 2.0, (3, 2), (2, 1)),
+        _PICTURE,
+    ),
+    "l2_pool of one axis": (
+        lambda mb, x: mb.l2_pool(x=x, kernel_sizes=[3], pad_type="valid"),
+        lambda x: F.lp_pool1d(x, 2.0, 3, 1),
+        (2, 3, 9),
+    ),
+    "avg_pool of three axes": (
+        lambda mb, x: mb.avg_pool(x=x, kernel_sizes=[2, 3, 2], strides=[1, 2, 2], pad_type="valid"),
+        lambda x: F.avg_pool3d(x, (2, 3, 2), (1, 2, 2)),
+        (1, 2, 5, 7, 6),
+    ),
+    "avg_pool same_lower without padding": (
+        lambda mb, x: mb.avg_pool(
+            x=x, kernel_sizes=[2], strides=[2], pad_type="same_lower", exclude_padding_from_average=True
+        ),
+        lambda x: torch.cat((x[..., :1], F.avg_pool1d(x[..., 1:], 2)), -1),
+        (1, 2, 7),
+    ),
+    "max_pool same": (
+        lambda mb, x: mb.max_pool(x=x, kernel_sizes=[2], strides=[2], pad_type="same"),
+        lambda x: torch.cat((F.max_pool1d(x[..., :6], 2), x[..., 6:]), -1),
+        (1, 2, 7),
+    ),
+    "conv of three axes": (
+        lambda mb, x: mb.conv(x=x, weight=_W_DEEP, strides=[1, 2, 1], dilations=[1, 1, 2], pad_type="same"),
+        lambda x: F.conv3d(F.pad(x, (2, 2, 1, 1, 0, 1)), _t(_W_DEEP), stride=(1, 2, 1), dilation=(1, 1, 2)),
+        (1, 2, 4, 5, 6),
+    ),
+    "conv with computed weights and bias": (
+        lambda mb, x: mb.conv(
+            x=x,
+            weight=mb.slice_by_size(x=x, begin=[0, 0, 1, 2], size=[1, 8, 3, 2]),
+            bias=mb.reduce_max(x=x, axes=[1, 2, 3]),
+        ),
+        lambda x: F.conv2d(x, x[:, :, 1:4, 2:4], x.amax((1, 2, 3))),
+        _PICTURE,
+    ),
+    "batch_norm without scale": (
+        lambda mb, x: mb.batch_norm(x=x, mean=_B8, variance=_B8**2 + 1),
+        lambda x: F.batch_norm(x, _t(_B8), _t(_B8**2 + 1)),
+        (2, 8, 5),
+    ),
     "steps": (
         lambda mb, x: mb.add(x=mb.add(x=mb.floor(x=x), y=mb.ceil(x=x)), y=mb.sign(x=x)),
         lambda x: x.floor() + x.ceil() + x.sign(),
@@ -230,8 +333,50 @@ def test_operation_does_what_its_reference_does(case: str, compare: Callable[...
     compare(*CASES[case])
 
 
+@pytest.mark.parametrize("target", ["iOS15", "iOS18"])
+def test_old_and_new_opsets_agree(target: str, save_program: Callable[..., Path]) -> None:
+    path = save_program(
+        lambda mb, x: mb.batch_norm(
+            x=mb.inverse(x=mb.conv(x=mb.rsqrt(x=mb.square(x=x)), weight=_W)), mean=_B6, variance=_B6**2 + 1
+        ),
+        x=(1, 4, 5, 5),
+        target=target,
+    )
+    x = np.random.default_rng(0).standard_normal((1, 4, 5, 5)).astype(np.float32)
+    (result,) = MilProgram.load(path).predict({"x": x}).values()
+    inner = F.conv2d(1 / (_t(x) ** 2 + 1e-12).sqrt(), _t(_W))
+    wanted = F.batch_norm(1 / (inner + 1e-4), _t(_B6), _t(_B6**2 + 1))
+    np.testing.assert_allclose(result, wanted.numpy(), rtol=1e-5, atol=2e-6)
+
+
+INTEGERS: dict[str, tuple[Body, Callable[[NDArray[Any]], NDArray[Any]]]] = {
+    "floor_div": (lambda mb, x: mb.floor_div(x=x, y=-3), lambda x: x // -3),
+    "mod": (lambda mb, x: mb.mod(x=x, y=-3), lambda x: x % -3),
+    "pow": (lambda mb, x: mb.pow(x=x, y=3), lambda x: x**3),
+    "threshold": (lambda mb, x: mb.threshold(x=x, alpha=2), lambda x: np.maximum(x, 2)),
+    "sign": (lambda mb, x: mb.sign(x=x), np.sign),
+    "square": (lambda mb, x: mb.square(x=mb.abs(x=x)), np.square),
+    "matmul": (lambda mb, x: mb.matmul(x=x, y=x, transpose_y=True), lambda x: x @ x.T),
+    "reduce_mean": (lambda mb, x: mb.reduce_mean(x=x, axes=[0]), lambda x: np.trunc(x.mean(0))),
+    "reduce_sum": (lambda mb, x: mb.reduce_sum(x=x, axes=[0]), lambda x: x.sum(0)),
+    "reduce_prod": (lambda mb, x: mb.reduce_prod(x=x, axes=[0]), lambda x: x.prod(0)),
+    "reduce_l2_norm": (lambda mb, x: mb.reduce_l2_norm(x=x, axes=[0]), lambda x: np.trunc(np.sqrt((x * x).sum(0)))),
+    "cumsum": (lambda mb, x: mb.cumsum(x=x, axis=1), lambda x: x.cumsum(1)),
+}
+
+
+@pytest.mark.parametrize("case", INTEGERS)
+def test_integers_stay_integers(case: str, save_program: Callable[..., Path]) -> None:
+    body, reference = INTEGERS[case]
+    x = np.random.default_rng(5).integers(-9, 10, (3, 7))
+    program = MilProgram.load(save_program(lambda mb, x: body(mb, mb.cast(x=x, dtype="int32")), x=x.shape))
+    (result,) = program.predict({"x": x}).values()
+    assert result.dtype == np.int32
+    assert np.array_equal(result, reference(x))
+
+
 def test_every_implemented_operation_is_tested() -> None:
     here = Path(__file__)
-    others = ("test_moving_operations.py", "test_resize.py", "test_quantize.py")
-    texts = [file.read_text() for file in (here, *(here.with_name(name) for name in others))]
-    assert [name for name in PLANNERS if not any(f"mb.{name}(" in text for text in texts)] == []
+    files = [file for file in here.parent.glob("test_*.py") if file.name != "test_refusals.py"]
+    text = "".join(file.read_text() for file in files)
+    assert [name for name in (*PLANNERS, *UNPACKERS) if f"mb.{name}(" not in text] == []

@@ -132,3 +132,96 @@ def test_nearest_by_a_fraction_is_refused(save_program: Callable[..., Path]) -> 
     )
     with pytest.raises(ConversionError, match=r"scale_factor_height 1\.5 is not implemented"):
         MilProgram.load(path)
+
+
+def _nearest(x: Floats, mode: str, size: int) -> Floats:
+    """Along the last axis, by the whole number nearest to each position."""
+    n = x.shape[-1]
+    return np.stack([x[..., min(n - 1, max(0, int(np.rint(at))))] for at in _positions(mode, n, size)], -1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "size"),
+    [
+        ("UNALIGN_CORNERS", 3),
+        ("UNALIGN_CORNERS", 15),
+        ("STRICT_ALIGN_CORNERS", 4),
+        ("ALIGN_CORNERS", 2),
+        ("OFFSET_CORNERS", 6),
+    ],
+)
+def test_resize_takes_the_cell_nearest_to_its_modes_position(
+    mode: str, size: int, x: Floats, save_program: Callable[..., Path]
+) -> None:
+    path = save_program(
+        lambda mb, x: mb.resize(
+            x=x,
+            shape=[size],
+            resized_dims=np.uint32(1),
+            interpolation_mode="NEAREST_NEIGHBOR",
+            sampling_mode=mode,
+        ),
+        x=SHAPE,
+    )
+    assert np.array_equal(_run(path, x), _nearest(x, mode, size))
+
+
+def test_resize_of_one_axis_and_of_three(x: Floats, save_program: Callable[..., Path]) -> None:
+    one = save_program(lambda mb, x: mb.resize(x=x, shape=[9, 3], resized_dims=np.uint32(1)), x=SHAPE)
+    np.testing.assert_allclose(_run(one, x), _resized(x, "DEFAULT", 4, 3), rtol=1e-5, atol=1e-6)
+    three = save_program(
+        lambda mb, x: mb.resize(x=x, shape=[1, 3, 6, 7], resized_dims=np.uint32(3), sampling_mode="UNALIGN_CORNERS"),
+        x=SHAPE,
+    )
+    wanted = F.interpolate(torch.from_numpy(x)[None], size=(3, 6, 7), mode="trilinear", align_corners=False)[0]
+    np.testing.assert_allclose(_run(three, x), wanted.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_resize_to_a_shape_that_is_computed(x: Floats, save_program: Callable[..., Path]) -> None:
+    def body(mb: Any, x: Any, y: Any) -> Any:
+        return mb.resize(x=x, shape=mb.shape(x=y), resized_dims=np.uint32(2), sampling_mode="UNALIGN_CORNERS")
+
+    program = MilProgram.load(save_program(body, x=SHAPE, y=(6, 7)))
+    (result,) = program.predict({"x": x, "y": np.zeros((6, 7))}).values()
+    np.testing.assert_allclose(result, _resized(x, "UNALIGN_CORNERS", 6, 7), rtol=1e-5, atol=1e-6)
+
+    def body_by_value(mb: Any, x: Any, y: Any) -> Any:
+        return mb.resize(x=x, shape=mb.cast(x=y, dtype="int32"), resized_dims=np.uint32(2))
+
+    program = MilProgram.load(save_program(body_by_value, x=SHAPE, y=(2,)))
+    (result,) = program.predict({"x": x, "y": np.array([6, 0])}).values()
+    np.testing.assert_allclose(result, _resized(x, "DEFAULT", 6, 5), rtol=1e-5, atol=1e-6)
+
+
+REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
+    "nearest half way": (
+        lambda mb, x: mb.resize(
+            x=x,
+            shape=[2],
+            resized_dims=np.uint32(1),
+            interpolation_mode="NEAREST_NEIGHBOR",
+            sampling_mode="UNALIGN_CORNERS",
+        ),
+        "sampling_mode 'UNALIGN_CORNERS' looks half way between two cells, resizing 4 to 2",
+    ),
+    "nearest by a fraction": (
+        lambda mb, x: mb.resize_nearest_neighbor(x=x, target_size_height=5, target_size_width=4),
+        "the target size 5 from 3 is not implemented; whole multiples are",
+    ),
+    "default nearest by a fraction": (
+        lambda mb, x: mb.resize(x=x, shape=[5, 4], resized_dims=np.uint32(2), interpolation_mode="NEAREST_NEIGHBOR"),
+        "the target size 5 from 3 is not implemented; whole multiples are",
+    ),
+    "linear of integers": (
+        lambda mb, x: mb.resize(x=mb.cast(x=x, dtype="int32"), shape=[5, 4], resized_dims=np.uint32(2)),
+        "interpolation_mode 'LINEAR' of integers is not implemented",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_the_reference_does_not_settle_is_refused(case: str, save_program: Callable[..., Path]) -> None:
+    body, complaint = REFUSED[case]
+    path = save_program(body, x=(1, 2, 3, 4))
+    with pytest.raises(ConversionError, match=complaint):
+        MilProgram.load(path).predict({"x": np.zeros((1, 2, 3, 4))})
