@@ -57,6 +57,9 @@ def _terminated(*_: Any) -> NoReturn:
 
 
 def _interrupted() -> NoReturn:
+    # An interrupt that passed through an exec of source text (torch does that) makes ``python -m`` end itself by a
+    # signal whatever code we give; another exec clears CPython's mark.
+    exec("")
     _fail(_INTERRUPTED, "interrupted; nothing half-made was left behind")
 
 

@@ -1,7 +1,9 @@
 """An export that is interrupted or killed: the documented exit code, and no target that is half made."""
 
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Protocol
 
 import pytest
 
+ROOT = Path(__file__).parents[3]
 USAGE = 2
 INTERRUPTED = 130
 
@@ -58,6 +61,16 @@ def test_an_interrupt_leaves_nothing(sent: signal.Signals, world: World, start_p
     assert process.returncode == INTERRUPTED, err
     assert (out, err) == ("", "error: interrupted; nothing half-made was left behind\n")
     assert world.tree() == before
+
+
+def test_an_interrupt_inside_generated_code_has_the_same_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "generated.py").write_text(
+        "import lspdmobile.cli as cli\ncli.app = lambda: exec('raise KeyboardInterrupt')\ncli.main()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    command = [sys.executable, "-m", "generated"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (INTERRUPTED, "error: interrupted; nothing half-made was left behind\n")
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(world: World, start_process: Start, cli: Cli) -> None:
