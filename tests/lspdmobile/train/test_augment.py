@@ -32,21 +32,37 @@ def dot(x: float, y: float, *, sigma: float = 2.5) -> Tensor:
     return (255 * (mean + (1 - mean) * spot[..., None])).round().to(torch.uint8)[None]
 
 
-def placed(places: Tensor, seed: int, config: AugmentConfig, skeleton: Skeleton = LSP_14) -> tuple[Tensor, ...]:
-    """Augment the same crop of every joint's dot: joint k is painted in picture k alone."""
-    pixels = torch.cat([dot(float(x), float(y)) for x, y in places])
-    points = places.expand(len(places), *places.shape).clone()
-    weights = torch.ones(points.shape[:2])
+def augmented(
+    pixels: Tensor,
+    config: AugmentConfig = STILL,
+    *,
+    points: Tensor | None = None,
+    weights: Tensor | None = None,
+    skeleton: Skeleton = LSP_14,
+    seed: int = 0,
+    margin: float = 1.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Augment crops for ``CONTRACT``; joints are in the corner, and all count, unless given."""
+    if points is None:
+        points = torch.zeros(len(pixels), skeleton.count, 2)
     return augment(
         pixels,
         points,
-        weights,
+        torch.ones(points.shape[:2]) if weights is None else weights,
         size=SIZE,
         contract=CONTRACT,
         skeleton=skeleton,
         config=config,
         generator=generator(seed),
+        margin=margin,
     )
+
+
+def placed(places: Tensor, seed: int, config: AugmentConfig, margin: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+    """Augment the same crop of every joint's dot: joint k is painted in picture k alone."""
+    pixels = torch.cat([dot(float(x), float(y)) for x, y in places])
+    points = places.expand(len(places), *places.shape).clone()
+    return augmented(pixels, config, points=points, seed=seed, margin=margin)
 
 
 def brightest(inputs: Tensor) -> tuple[float, float]:
@@ -93,15 +109,12 @@ def test_left_and_right_are_exchanged_when_and_only_when_it_is_mirrored(flip: fl
 
 def test_the_weights_of_mirrored_joints_go_with_them() -> None:
     weights = torch.linspace(0.1, 1, COCO_17.count)[None]
-    _, _, moved = augment(
+    _, _, moved = augmented(
         torch.zeros(1, STORED, STORED, 3, dtype=torch.uint8),
-        random_places(0, COCO_17.count)[None],
-        weights,
-        size=SIZE,
-        contract=CONTRACT,
+        STILL.model_copy(update={"flip": 1.0}),
+        points=random_places(0, COCO_17.count)[None],
+        weights=weights,
         skeleton=COCO_17,
-        config=STILL.model_copy(update={"flip": 1.0}),
-        generator=generator(),
     )
     assert torch.equal(moved[0], weights[0, list(COCO_17.flip)])
 
@@ -109,16 +122,7 @@ def test_the_weights_of_mirrored_joints_go_with_them() -> None:
 def test_without_change_the_input_is_the_normalised_crop() -> None:
     pixels = torch.randint(0, 256, (2, SIZE, SIZE, 3), dtype=torch.uint8, generator=generator())
     points = SIZE * torch.rand(2, 14, 2, generator=generator())
-    inputs, moved, weights = augment(
-        pixels,
-        points,
-        torch.ones(2, 14),
-        size=SIZE,
-        contract=CONTRACT,
-        skeleton=LSP_14,
-        config=STILL,
-        generator=generator(),
-    )
+    inputs, moved, weights = augmented(pixels, points=points)
     expected = np.stack([CONTRACT.normalise(p) for p in pixels.numpy()])
     np.testing.assert_allclose(inputs.numpy(), expected, atol=2e-4)
     torch.testing.assert_close(moved, points, rtol=0, atol=1e-4)
@@ -129,22 +133,21 @@ def test_a_margin_is_cut_off() -> None:
     """With a margin of 1.25 the view is the middle 4/5: the mark at a tenth of the crop is at the view's edge."""
     places = torch.full((14, 2), STORED / 2)
     places[0] = torch.tensor([0.1 * STORED + 8, 0.9 * STORED - 8])
-    inputs, points, weights = augment(
-        torch.cat([dot(float(x), float(y)) for x, y in places]),
-        places.expand(14, 14, 2).clone(),
-        torch.ones(14, 14),
-        size=SIZE,
-        contract=CONTRACT,
-        skeleton=LSP_14,
-        config=STILL,
-        generator=generator(),
-        margin=1.25,
-    )
+    inputs, points, weights = placed(places, 0, STILL, margin=1.25)
     scale = SIZE / (0.8 * STORED)
     assert points[0, 0].tolist() == pytest.approx([8 * scale, SIZE - 8 * scale], abs=1e-3)
     assert points[0, 1].tolist() == pytest.approx([SIZE / 2, SIZE / 2], abs=1e-3)
     assert brightest(inputs[0]) == pytest.approx(points[0, 0].tolist(), abs=0.3)
     assert (weights == 1).all()
+
+
+def test_shifts_are_parts_of_the_view_not_of_the_margin_around_it() -> None:
+    """The same draw moves the view by the same part of itself, whatever the margin."""
+    config = STILL.model_copy(update={"shift_sd": 0.05})
+    middle = torch.full((14, 2), STORED / 2)
+    (_, tight, _), (_, wide, _) = (placed(middle, 3, config, margin) for margin in (1.0, 1.25))
+    assert (tight - SIZE / 2).abs().max() > 4
+    torch.testing.assert_close(wide, tight, rtol=0, atol=1e-3)
 
 
 def test_a_joint_that_leaves_the_view_has_no_weight() -> None:
@@ -165,16 +168,7 @@ def test_a_joint_that_leaves_the_view_has_no_weight() -> None:
 def test_outside_the_crop_is_the_mean_colour() -> None:
     config = STILL.model_copy(update={"scale_sd": 0.3})
     white = torch.full((16, STORED, STORED, 3), 255, dtype=torch.uint8)
-    inputs, _, _ = augment(
-        white,
-        torch.zeros(16, 14, 2),
-        torch.ones(16, 14),
-        size=SIZE,
-        contract=CONTRACT,
-        skeleton=LSP_14,
-        config=config,
-        generator=generator(),
-    )
+    inputs, _, _ = augmented(white, config)
     corners, middles = inputs[:, :, 0, 0], inputs[:, :, SIZE // 2, SIZE // 2]
     assert {float(c) for c in corners.abs().amax(dim=1)} > {0.0}
     expected = (1 - torch.tensor(CONTRACT.mean)) / torch.tensor(CONTRACT.std)
@@ -184,16 +178,7 @@ def test_outside_the_crop_is_the_mean_colour() -> None:
 @pytest.mark.parametrize("colour", [0.25, 1.0])
 def test_changed_colours_are_still_colours(colour: float) -> None:
     pixels = torch.randint(0, 256, (8, STORED, STORED, 3), dtype=torch.uint8, generator=generator())
-    inputs, _, _ = augment(
-        pixels,
-        torch.zeros(8, 14, 2),
-        torch.ones(8, 14),
-        size=SIZE,
-        contract=CONTRACT,
-        skeleton=LSP_14,
-        config=STILL.model_copy(update={"colour": colour}),
-        generator=generator(),
-    )
+    inputs, _, _ = augmented(pixels, STILL.model_copy(update={"colour": colour}))
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (CONTRACT.mean, CONTRACT.std))
     colours = inputs * std + mean
     assert colours.min() >= -1e-6
@@ -203,16 +188,7 @@ def test_changed_colours_are_still_colours(colour: float) -> None:
 
 def test_erasing_blanks_a_rectangle_of_the_promised_size() -> None:
     white = torch.full((32, STORED, STORED, 3), 255, dtype=torch.uint8)
-    inputs, _, _ = augment(
-        white,
-        torch.zeros(32, 14, 2),
-        torch.ones(32, 14),
-        size=SIZE,
-        contract=CONTRACT,
-        skeleton=LSP_14,
-        config=STILL.model_copy(update={"erase": 0.5}),
-        generator=generator(),
-    )
+    inputs, _, _ = augmented(white, STILL.model_copy(update={"erase": 0.5}))
     holes = (inputs == 0).all(dim=1)
     erased = [hole for hole in holes if hole.any()]
     assert 8 <= len(erased) <= 24
@@ -240,16 +216,7 @@ def test_the_samples_are_not_changed() -> None:
     pixels, points, weights = dot(40, 60), random_places(0)[None], torch.ones(1, 14)
     kept = pixels.clone(), points.clone(), weights.clone()
     config = AugmentConfig(flip=1, erase=1, colour=1)
-    augment(
-        pixels,
-        points,
-        weights,
-        size=SIZE,
-        contract=CONTRACT,
-        skeleton=LSP_14,
-        config=config,
-        generator=generator(),
-    )
+    augmented(pixels, config, points=points, weights=weights)
     assert all(torch.equal(a, b) for a, b in zip((pixels, points, weights), kept, strict=True))
 
 
