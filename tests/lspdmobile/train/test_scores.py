@@ -64,6 +64,25 @@ def test_the_first_and_the_last_stage_are_scored_in_crop_pixels(central: Samples
     assert chain.training
 
 
+def test_the_chain_is_shown_the_middle_of_the_stored_crop(central: Samples) -> None:
+    """White within the margin, black in the middle: nothing of the white is seen but the border's resampling."""
+    pixels = np.full_like(central.pixels, 255)
+    inner = slice(round(EDGE), STORED_SIZE - round(EDGE))
+    pixels[:, inner, inner] = 0
+    seen: list[Tensor] = []
+
+    class Watching(_Known):
+        def forward(self, pictures: Tensor) -> list[Tensor]:
+            seen.append(pictures)
+            return super().forward(pictures)
+
+    chain: Any = Watching(central, last_off=0)
+    validate(chain, replace(central, pixels=pixels), CONTRACT, LSP_14)
+    black = torch.from_numpy(CONTRACT.normalise(np.zeros((64, 64, 3), np.uint8)))
+    assert len(seen) == 1
+    torch.testing.assert_close(seen[0][:, :, 1:-1, 1:-1], black[:, 1:-1, 1:-1].expand(len(pixels), 3, 62, 62))
+
+
 def test_an_unlabelled_joint_is_not_judged(central: Samples) -> None:
     points = central.points.copy()
     points[:, 0] = -500
