@@ -9,25 +9,20 @@ stopped.
 """
 
 import argparse
-import json
-import statistics
 import sys
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from harness import median_ms, printed
 from lspdmobile.choices import parse_formats, parse_precisions
-from lspdmobile.cli.terminal import working
-from lspdmobile.errors import LspdmobileError
 
 ROOT: Final = Path(__file__).parent.parent
 ROUNDS: Final = 60
-WARM_UP: Final = 5
 _SHALLOW: Final = {"pyramid_channels": [16, 32, 64, 96], "pyramid_blocks": [1, 3, 4]}
 # Fields of LspdConfig that differ from the preset lspd-s.
 CANDIDATES: Final[dict[str, dict[str, Any]]] = {
@@ -99,18 +94,19 @@ def latencies(candidates: list[Candidate]) -> dict[str, dict[str, float]]:
     """Give the median milliseconds of every artifact, taken in turns."""
     import numpy as np
 
-    from lspdmobile.predictor import open_predictor
+    from lspdmobile.predictor import Predictor, open_predictor
 
-    found: dict[str, dict[str, list[float]]] = {c.name: {} for c in candidates}
-    opened = [(c.name, kind, open_predictor(str(p), threads=1)) for c in candidates for kind, p in c.artifacts.items()]
-    for turn in range(WARM_UP + ROUNDS):
-        for name, kind, predictor in opened:
-            inputs = np.zeros((1, 3, *predictor.contract.input_size), np.float32)
-            started = time.perf_counter()
-            predictor.heatmaps(inputs)
-            if turn >= WARM_UP:
-                found[name].setdefault(kind, []).append(1000 * (time.perf_counter() - started))
-    return {name: {kind: statistics.median(times) for kind, times in kinds.items()} for name, kinds in found.items()}
+    def once(predictor: Predictor) -> Callable[[], object]:
+        inputs = np.zeros((1, 3, *predictor.contract.input_size), np.float32)
+        return lambda: predictor.heatmaps(inputs)
+
+    opened = {
+        (c.name, kind): once(open_predictor(str(path), threads=1))
+        for c in candidates
+        for kind, path in c.artifacts.items()
+    }
+    times = median_ms(opened, rounds=ROUNDS)
+    return {c.name: {kind: times[c.name, kind] for kind in c.artifacts} for c in candidates}
 
 
 def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -163,17 +159,7 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/choose"))
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
-    try:
-        with working(verbose=False):
-            rows = measured(options)
-    except LspdmobileError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    if options.json:
-        print(json.dumps(rows, indent=2))
-    else:
-        Console().print(table_of(rows))
-    return 0
+    return printed(options, measured, table_of)[1]
 
 
 if __name__ == "__main__":

@@ -8,25 +8,18 @@ are loaded by its first emission.
 """
 
 import argparse
-import json
-import resource
 import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from harness import peak_mb, printed, reset_peak
 from lspdmobile.choices import parse_formats, parse_precisions
-from lspdmobile.cli.terminal import working
-from lspdmobile.errors import LspdmobileError
-
-STATUS: Final = Path("/proc/self/status")
-RESET: Final = Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,24 +52,6 @@ class Clock:
             self.steps.append(Step(step=self.name, seconds=round(seconds, 2), peak_mb=round(peak_mb(), 1)))
         self.name = ""
         reset_peak()
-
-
-def peak_mb() -> float:
-    """Give the largest resident memory since the last reset, or since the start where it cannot be reset."""
-    if STATUS.exists():
-        line = next(line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def reset_peak() -> bool:
-    """Start measuring the peak anew; False where the system does not allow it."""
-    try:
-        RESET.write_text("5", encoding="utf-8")
-    except OSError:
-        return False
-    return True
 
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:
@@ -135,16 +110,10 @@ def main() -> int:
     parser.add_argument("--precision", default="fp32,fp16,w8a8", help="comma list, as for lspdmobile export")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
-    try:
-        with working(verbose=False):
-            found = measured(options)
-    except LspdmobileError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    if options.json:
-        print(json.dumps(found, indent=2))
-    else:
-        Console().print(table_of(found))
+    found, code = printed(options, measured, table_of)
+    if code:
+        return code
+    if not options.json:
         for failed in found["failed"]:
             print(f"failed: {failed}")
     return 4 if found["failed"] else 0

@@ -33,10 +33,7 @@ def open_executor(path: Path, *, threads: int = 1) -> Executor:
 
 
 class MilExecutor:
-    """Runs a package with our own interpreter, one picture at a time.
-
-    Programs have a fixed batch of one, and a reshape may have that written into it, so pictures are not stacked.
-    """
+    """Runs a package with our own interpreter, several pictures at once where the program keeps them apart."""
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
         from converters.coreml.mil.program import MilProgram
@@ -58,10 +55,10 @@ class MilExecutor:
         before = torch.get_num_threads()
         torch.set_num_threads(self._threads)
         try:
-            results = [self._program.predict({self._input.name: picture[None]}) for picture in pictures]
+            results = [self._program.predict_batch({self._input.name: pictures})] if len(pictures) else []
         finally:
             torch.set_num_threads(before)
-        return _stacked([result[self._output.name] for result in results], self._output)
+        return _stacked([result[self._output.name] for result in results], len(pictures), self._output)
 
 
 class CoreMlExecutor:
@@ -84,7 +81,7 @@ class CoreMlExecutor:
     def heatmaps(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map normalised pictures ``[N, 3, H, W]`` to heatmaps ``[N, K, h, w]``."""
         results = [self._model.predict({self._input.name: picture[None]}) for picture in pictures]
-        return _stacked([result[self._output.name] for result in results], self._output)
+        return _stacked([result[self._output.name] for result in results], len(pictures), self._output)
 
 
 def _picture_to_heatmaps(program: Program) -> tuple[NamedType, NamedType]:
@@ -97,11 +94,11 @@ def _picture_to_heatmaps(program: Program) -> tuple[NamedType, NamedType]:
     return program.inputs[0], program.outputs[0]
 
 
-def _stacked(results: list[NDArray[Any]], output: NamedType) -> NDArray[np.float32]:
+def _stacked(results: list[NDArray[Any]], count: int, output: NamedType) -> NDArray[np.float32]:
     if not results:
         return np.empty((0, *(size or 0 for size in output.type.shape[1:])), np.float32)
     heatmaps = np.concatenate(results).astype(np.float32, copy=False)
-    if heatmaps.shape[0] != len(results):
-        message = f"{output.name!r} has {heatmaps.shape[0]} entries for {len(results)} pictures"
+    if heatmaps.shape[0] != count:
+        message = f"{output.name!r} has {heatmaps.shape[0]} entries for {count} pictures"
         raise ConversionError(message)
     return heatmaps

@@ -106,10 +106,11 @@ class Arguments:
 
     def type_of(self, name: str) -> TensorType:
         """Give the type of an input."""
-        bound = self._only(name)
-        if isinstance(bound, Constant):
-            return bound.type
-        return self._types[bound]
+        return self.type_of_bound(self._only(name))
+
+    def type_of_bound(self, bound: Binding) -> TensorType:
+        """Give the type of what an input is bound to."""
+        return bound.type if isinstance(bound, Constant) else self._types[bound]
 
     def rank(self, name: str) -> int:
         """Give the number of axes of an input."""
@@ -125,8 +126,11 @@ class Arguments:
 
     def is_constant(self, name: str) -> bool:
         """Whether an input is known before the program runs."""
-        bound = self._only(name)
-        return isinstance(bound, Constant) or bound in self._constants
+        return self.known(self._only(name)) is not None
+
+    def known(self, bound: Binding) -> Constant | None:
+        """Give what an input is bound to, or None where it is computed while the program runs."""
+        return bound if isinstance(bound, Constant) else self._constants.get(bound)
 
     def array(self, name: str) -> NDArray[Any]:
         """Give a constant numeric input."""
@@ -195,11 +199,10 @@ class Arguments:
         return int(np.mod(axis, rank)) if rank else 0
 
     def _known(self, name: str, bound: Binding) -> Constant:
-        if isinstance(bound, Constant):
-            return bound
-        if bound not in self._constants:
+        constant = self.known(bound)
+        if constant is None:
             self.refuse(name, "is computed while the program runs; only constants are implemented")
-        return self._constants[bound]
+        return constant
 
     def _whole(self, name: str, bound: Binding) -> int:
         value = self._known(name, bound).value

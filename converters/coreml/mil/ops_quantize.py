@@ -39,12 +39,12 @@ def _grid(args: Arguments) -> tuple[Tensor, Tensor]:
 def _quantize(args: Arguments) -> Kernel:
     scale, zero_point = _grid(args)
     low, high, dtype = _LIMITS[args.text("output_dtype", tuple(_LIMITS))]
-    return args.kernel(lambda x: (torch.round(x / scale) + zero_point).clamp(low, high).to(dtype), "input")
+    return args.kernel(lambda x: (x / scale).round_().add_(zero_point).clamp_(low, high).to(dtype), "input")
 
 
 def _dequantize(args: Arguments) -> Kernel:
     scale, zero_point = _grid(args)
-    return args.kernel(lambda q: (q.float() - zero_point) * scale, "input")
+    return args.kernel(lambda q: q.to(torch.float32, copy=True).sub_(zero_point).mul_(scale), "input")
 
 
 PLANNERS: Final[Mapping[str, Planner]] = {"quantize": _quantize, "dequantize": _dequantize}

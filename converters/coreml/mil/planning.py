@@ -34,6 +34,7 @@ from converters.coreml.mil import (
     ops_space,
 )
 from converters.coreml.mil.arguments import Arguments, Kernel, Planner
+from converters.coreml.mil.batching import keeps_entries_apart, stacks
 from converters.coreml.mil.constants import Constant, TensorType
 from converters.coreml.mil.package import Operation, Program
 from converters.coreml.mil.steps import RUN_DTYPES, Step, exported, fits, run_step
@@ -85,11 +86,13 @@ class Plan:
         steps: In execution order.
         types: Of every input and computed value, by name.
         known: Computed values that need no input, and outputs that are constants.
+        takes_batches: Whether several entries stacked along the first axis go through as each would by itself.
     """
 
     steps: tuple[Step, ...]
     types: Mapping[str, TensorType]
     known: Mapping[str, Tensor]
+    takes_batches: bool
 
 
 def plan_program(program: Program) -> Plan:
@@ -108,13 +111,15 @@ class _Planning:
         self._constants: dict[str, Constant] = {}
         self._tensors: dict[str, Tensor] = {}
         self._worked_out: set[str] = set()
+        self._takes_batches = not program.images and all(stacks(value.type) for value in program.inputs)
 
     def plan(self) -> Plan:
         kernels: list[tuple[Operation, Kernel]] = []
         for operation in self._program.operations:
             self._check_order(operation)
+            args = Arguments(operation, self._constants, self._types)
             try:
-                kernel = self._kernel(operation)
+                kernel = self._kernel(operation, args)
             except (RuntimeError, ValueError, IndexError, TypeError) as error:
                 message = f"{operation.label}: its attributes do not go together: {error}"
                 raise ConversionError(message) from error
@@ -122,14 +127,14 @@ class _Planning:
             if kernel is not None and all(self._is_constant(bound) for bound in kernel.operands):
                 self._work_out(operation, kernel)
             elif kernel is not None:
+                self._takes_batches = self._takes_batches and keeps_entries_apart(args, kernel)
                 kernels.append((operation, kernel))
         known = self._known()
         types = {name: kind for name, kind in self._types.items() if name in known or name not in self._constants}
-        return Plan(steps=self._steps(kernels), types=types, known=known)
+        return Plan(steps=self._steps(kernels), types=types, known=known, takes_batches=self._takes_batches)
 
-    def _kernel(self, operation: Operation) -> Kernel | None:
+    def _kernel(self, operation: Operation, args: Arguments) -> Kernel | None:
         """Give what runs the operation, or None for a constant, which is kept."""
-        args = Arguments(operation, self._constants, self._types)
         kernel: Kernel | None = None
         if operation.kind == "const" or operation.kind in ops_constexpr.UNPACKERS:
             constants = _constants(operation, args)

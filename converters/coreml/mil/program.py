@@ -77,6 +77,11 @@ class MilProgram:
         return self.program.outputs
 
     @property
+    def takes_batches(self) -> bool:
+        """Whether :meth:`predict_batch` runs several pictures at once."""
+        return self._plan.takes_batches
+
+    @property
     def uses_float16(self) -> bool:
         """Whether any value that is computed is rounded to float16."""
         return any(is_fp16(value.type.dtype, self.compute) for step in self._plan.steps for value in step.outputs)
@@ -99,16 +104,55 @@ class MilProgram:
             BadInputError: An input is missing, unknown or of another shape; or a wanted value does not exist.
             ConversionError: An operation cannot run, or its result has not the shape the file states.
         """
-        types = self._plan.types
+        return self._predicted(inputs, self._wanted(outputs), batch=None)
+
+    def predict_batch(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None, *, at_once: int = 8
+    ) -> dict[str, NDArray[Any]]:
+        """Run a program that is written for one picture on N of them.
+
+        Args:
+            inputs: As for :meth:`predict`, with N entries along the first axis where the file states 1; of pictures
+                uint8 ``[N, H, W, 3]`` or ``[N, H, W]``.
+            outputs: As for :meth:`predict`.
+            at_once: How many go through together, where the program keeps them apart; otherwise one by one.
+
+        Returns:
+            The values by name, stacked along their first axis.
+
+        Raises:
+            BadInputError: As :meth:`predict`, or the inputs have not the same number of entries.
+            ConversionError: As :meth:`predict`.
+        """
+        counts = {len(array) if array.ndim else 0 for array in inputs.values()}
+        if len(counts) != 1 or counts == {0}:
+            message = f"{self.program.path}: a batch needs as many entries of each input, at least one"
+            raise BadInputError(message)
+        wanted, count = self._wanted(outputs), counts.pop()
+        stacked = self._plan.takes_batches and not self._plan.known.keys() & set(wanted)
+        step = at_once if stacked else 1
+        parts = []
+        for start in range(0, count, step):
+            part = {name: array[start : start + step] for name, array in inputs.items()}
+            if self.program.images:
+                part = {name: array[0] if name in self.program.images else array for name, array in part.items()}
+            parts.append(self._predicted(part, wanted, batch=min(step, count - start) if stacked else None))
+        return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
+
+    def _wanted(self, outputs: Sequence[str] | None) -> list[str]:
         wanted = [value.name for value in self.outputs] if outputs is None else list(outputs)
         for name in wanted:
-            if name not in types:
+            if name not in self._plan.types:
                 message = f"{self.program.path}: the program computes no value {name!r}"
                 raise BadInputError(message)
-        values = self._fed(inputs)
-        for _ in self._walk(values, keep=frozenset(wanted)):
+        return wanted
+
+    def _predicted(
+        self, inputs: Mapping[str, NDArray[Any]], wanted: list[str], *, batch: int | None
+    ) -> dict[str, NDArray[Any]]:
+        values, types, known = self._fed(inputs, batch=batch), self._plan.types, self._plan.known
+        for _ in self._walk(values, keep=frozenset(wanted), batch=batch):
             pass
-        known = self._plan.known
         return {
             name: exported(known[name] if name in known else values[name], types[name].dtype, compute=self.compute)
             for name in wanted
@@ -128,18 +172,20 @@ class MilProgram:
     def run_alone(self, step: Step, operands: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run one step on the caller's values, taken as they are; gives its results, rounded as this program does."""
         values = {name: operands[name] for name in step.operands if isinstance(name, str)}
-        self._run(step, values)
+        self._run(step, values, batch=None)
         return {output.name: values[output.name] for output in step.outputs}
 
-    def _walk(self, values: dict[str, Tensor], *, keep: frozenset[str]) -> Iterator[tuple[Step, dict[str, Tensor]]]:
+    def _walk(
+        self, values: dict[str, Tensor], *, keep: frozenset[str], batch: int | None = None
+    ) -> Iterator[tuple[Step, dict[str, Tensor]]]:
         for step in self._plan.steps:
-            self._run(step, values)
+            self._run(step, values, batch=batch)
             yield step, values
             for name in step.frees:
                 if name not in keep:
                     del values[name]
 
-    def _fed(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+    def _fed(self, inputs: Mapping[str, NDArray[Any]], *, batch: int | None = None) -> dict[str, Tensor]:
         expected = {value.name: value.type for value in self.inputs}
         if set(inputs) != set(expected):
             message = f"{self.program.path}: takes {sorted(expected)}, was given {sorted(inputs)}"
@@ -148,7 +194,7 @@ class MilProgram:
         for name, kind in expected.items():
             image = self.program.images.get(name)
             given = inputs[name] if image is None else self._as_tensor(inputs[name], name, image)
-            if not fits(given.shape, kind):
+            if not fits(given.shape, kind, batch=batch):
                 message = f"{self.program.path}: {name!r} is {kind}, was given shape {list(given.shape)}"
                 raise BadInputError(message)
             tensor = torch.from_numpy(np.array(given, order="C"))
@@ -166,10 +212,10 @@ class MilProgram:
         ordered = planes[::-1] if image.colour == "bgr" else planes
         return ordered[None].astype(np.float32)
 
-    def _run(self, step: Step, values: dict[str, Tensor]) -> None:
+    def _run(self, step: Step, values: dict[str, Tensor], *, batch: int | None) -> None:
         operands = [values[operand] if isinstance(operand, str) else operand for operand in step.operands]
         try:
-            results = run_step(step, operands, compute=self.compute)
+            results = run_step(step, operands, compute=self.compute, batch=batch)
         except ConversionError as error:
             message = f"{self.program.path}: {error}"
             raise ConversionError(message) from error

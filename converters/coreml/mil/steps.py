@@ -54,15 +54,22 @@ class Step:
     frees: tuple[str, ...]
 
 
-def fits(shape: tuple[int, ...], kind: TensorType) -> bool:
-    """Whether a shape agrees with the lengths a type fixes."""
-    return len(shape) == len(kind.shape) and all(
-        stated in (None, size) for size, stated in zip(shape, kind.shape, strict=True)
-    )
+def fits(shape: tuple[int, ...], kind: TensorType, *, batch: int | None = None) -> bool:
+    """Whether a shape agrees with the lengths a type fixes, the first one replaced by ``batch`` if that is given."""
+    wanted = kind.shape if batch is None else (batch, *kind.shape[1:])
+    return len(shape) == len(wanted) and all(stated in (None, size) for size, stated in zip(shape, wanted, strict=True))
 
 
-def run_step(step: Step, operands: Sequence[Tensor], *, compute: Compute = "stated") -> tuple[Tensor, ...]:
+def run_step(
+    step: Step, operands: Sequence[Tensor], *, compute: Compute = "stated", batch: int | None = None
+) -> tuple[Tensor, ...]:
     """Run a step and give its results, held as their MIL dtypes are.
+
+    Args:
+        step: The step; one of a program that takes batches where ``batch`` is given.
+        operands: Its operands' values.
+        compute: Which results are rounded to float16.
+        batch: How many entries are stacked along the first axis; None for what the file states.
 
     Raises:
         ConversionError: It cannot run, or a result has not the shape the file states.
@@ -78,7 +85,7 @@ def run_step(step: Step, operands: Sequence[Tensor], *, compute: Compute = "stat
         message = f"{step.label}: gives {len(results)} values, not {len(step.outputs)}"
         raise ConversionError(message)
     for value, result in zip(step.outputs, results, strict=True):
-        if not fits(tuple(result.shape), value.type):
+        if not fits(tuple(result.shape), value.type, batch=batch):
             message = f"{step.label}: gives {list(result.shape)} where the file states {value.type}"
             raise ConversionError(message)
     return tuple(

@@ -1,6 +1,6 @@
 """One way to test an operation: save a program that holds it, run the file, compare with a reference."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from converters.coreml.mil.program import MilProgram
+
+
+def assert_entries_are_kept_apart(program: MilProgram, inputs: Mapping[str, NDArray[Any]]) -> None:
+    """Where a program takes batches, three entries at once are as each by itself."""
+    if not program.takes_batches:
+        return
+    several = {name: np.concatenate([array, array[:, ::-1], 0.5 * array]) for name, array in inputs.items()}
+    found = program.predict_batch(several)
+    alone = [program.predict({n: array[i : i + 1] for n, array in several.items()}) for i in range(3)]
+    for name, array in found.items():
+        np.testing.assert_allclose(array, np.concatenate([one[name] for one in alone]), rtol=1e-5, atol=2e-6)
 
 
 @pytest.fixture
@@ -24,6 +35,7 @@ def compare(save_program: Callable[..., Path]) -> Callable[..., None]:
         wanted = reference(torch.from_numpy(x)).numpy()
         assert result.shape == wanted.shape
         np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=2e-6)
+        assert_entries_are_kept_apart(program, {"x": x})
 
     return compare
 
@@ -49,5 +61,6 @@ def check(save_program: Callable[..., Path]) -> Callable[..., None]:
         for result, array in zip(results, (np.asarray(one) for one in wanted), strict=True):
             assert result.shape == array.shape
             np.testing.assert_allclose(result, array, rtol=1e-5, atol=2e-6)
+        assert_entries_are_kept_apart(program, inputs)
 
     return check
