@@ -40,8 +40,9 @@ type: $(STAMP) ## mypy --strict on the three packages and the tests
 layers: $(STAMP) ## import-linter: who may import whom
 	$(BIN)/lint-imports
 
-bench: $(STAMP) ## the timings: seconds and peak memory of every step of an export
+bench: $(STAMP) ## the timings: every step of an export, and the MIL executor beside PyTorch
 	$(BIN)/python benchmarks/export_time.py
+	$(BIN)/python benchmarks/mil_executor.py
 
 clean: ## remove what the targets made
 	rm -rf .venv build dist *.egg-info runs .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -33,6 +33,7 @@ __all__ = [
     "Delegation",
     "EmitRequest",
     "Executor",
+    "PrecisionLoss",
     "TensorFacts",
     "replacing_folder",
     "sha256_of",
@@ -56,6 +57,7 @@ class EmitRequest:
         metadata: JSON-able text entries written into the artifact where the format allows it.
         deployment_target: Lowest iOS version for Core ML, such as ``"iOS17"``.
         path: File or folder to write; does not exist yet.
+        keep_fp32: Operations that stay in float32 in a float16 file, by the names ``precision_losses`` gives.
     """
 
     network: "nn.Module"
@@ -65,6 +67,7 @@ class EmitRequest:
     metadata: Mapping[str, str]
     deployment_target: str
     path: Path
+    keep_fp32: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +139,34 @@ class ArtifactFacts:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PrecisionLoss:
+    """A value that a file's float16 arithmetic does not hold well.
+
+    Attributes:
+        name: The value, as the file names it.
+        made_by: Kind and name of the operation that makes it.
+        why: What is lost, in words.
+        keep_fp32: Operations that would have to stay in float32 to mend it, for ``EmitRequest.keep_fp32``.
+    """
+
+    name: str
+    made_by: str
+    why: str
+    keep_fp32: frozenset[str]
+
+
 class Executor(Protocol):
     """Runs an artifact that was read back from disk."""
 
     @property
     def name(self) -> str:
         """What ran it, with its version, such as ``LiteRT 2.3.0 (XNNPACK)``."""
+        ...
+
+    @property
+    def caveat(self) -> str:
+        """What this run cannot show, as one sentence; empty where the runtime is the one that phones use."""
         ...
 
     def heatmaps(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -177,6 +202,14 @@ class Converter(Protocol):
 
     def supported(self) -> Mapping[Precision, Layout]:
         """Give the precisions this format takes and each one's default layout."""
+        ...
+
+    def precision_losses(self, path: Path, pictures: NDArray[np.float32]) -> tuple[PrecisionLoss, ...]:
+        """Tell what float16 arithmetic loses in a file on normalised pictures ``[N, 3, H, W]``.
+
+        A float16 file is taken as it is, a float32 file as if it computed in float16; empty where this runtime computes
+        in float32 whatever the weights' type.
+        """
         ...
 
     def misfit(self, precision: Precision, layout: Layout, deployment_target: str) -> str | None:

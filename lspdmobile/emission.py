@@ -1,12 +1,16 @@
 """One artifact from plan to verdict: emit it, read it back, execute it, judge it."""
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from converters import FORMATS
-from lspdmobile.artifact import Artifact, ArtifactFacts, EmitRequest, sha256_of, size_in_bytes
+from lspdmobile.artifact import Artifact, ArtifactFacts, EmitRequest, PrecisionLoss, sha256_of, size_in_bytes
 from lspdmobile.choices import Format, Precision, Verdict
 from lspdmobile.errors import BadInputError, LspdmobileError
 from lspdmobile.fusion import Fused
@@ -21,10 +25,19 @@ from quantization.plan import QuantizationPlan
 
 __all__ = ["Job", "Judged", "judged_artifact"]
 
+_MOST_REPAIRS: Final = 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What every artifact of one run shares."""
+    """What every artifact of one run shares.
+
+    Attributes:
+        request, fused, plans, reference: What to write from what, and what to compare with.
+        folder: Where to.
+        progress: Told of every step.
+        scanned: Calibration pictures, normalised ``[N, 3, H, W]``, on which float16 arithmetic is looked at.
+    """
 
     request: ExportRequest
     fused: Fused
@@ -32,6 +45,7 @@ class Job:
     reference: Reference
     folder: Path
     progress: Progress
+    scanned: NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +64,7 @@ def judged_artifact(job: Job, form: Format, precision: Precision) -> Judged:
     converter, reference = FORMATS[form], job.reference
     try:
         job.progress(f"emit {name}", 0, 1)
-        artifact = converter.emit(_emit_request(job, form, precision))
+        artifact, losses, kept = _emitted(job, form, precision)
         job.progress(f"execute {name}", 0, len(reference.views))
         facts = converter.inspect(artifact.path)
         executor = converter.open_executor(artifact.path, threads=job.request.threads)
@@ -70,10 +84,46 @@ def judged_artifact(job: Job, form: Format, precision: Precision) -> Judged:
             "parity": reference.entry(found),
             "verdict": verdict,
             "reasons": reasons,
+            "kept_fp32": kept,
+            "notes": (*artifact.notes, *_precision_notes(losses, kept)),
+            "caveat": executor.caveat,
         }
     )
     listed = _listed(artifact, facts)
     return Judged(entry=entry, listed=listed, worst=_worst(reference, found, name))
+
+
+def _emitted(
+    job: Job, form: Format, precision: Precision
+) -> tuple[Artifact, tuple[PrecisionLoss, ...], tuple[str, ...]]:
+    """Emit an artifact, again with more operations in float32 as long as its float16 arithmetic loses, if asked to.
+
+    Returns:
+        The artifact, what float16 still loses in it, and the operations that were kept in float32.
+    """
+    converter, request = FORMATS[form], _emit_request(job, form, precision)
+    artifact = converter.emit(request)
+    if precision not in (Precision.FP16, Precision.W8):
+        return artifact, (), ()
+    losses = converter.precision_losses(artifact.path, job.scanned)
+    for _ in range(_MOST_REPAIRS if job.request.repair else 0):
+        wanted = request.keep_fp32.union(*(loss.keep_fp32 for loss in losses))
+        if wanted == request.keep_fp32:
+            break
+        _remove(artifact.path)
+        request = replace(request, keep_fp32=wanted)
+        artifact = converter.emit(request)
+        losses = converter.precision_losses(artifact.path, job.scanned)
+    return artifact, losses, tuple(sorted(request.keep_fp32))
+
+
+def _precision_notes(losses: tuple[PrecisionLoss, ...], kept: tuple[str, ...]) -> Iterator[str]:
+    if kept:
+        yield f"{len(kept)} operations are kept in float32: {', '.join(kept)}"
+    if losses:
+        first, more = losses[0], f" and {len(losses) - 1} more" if len(losses) > 1 else ""
+        mend = "" if kept else "; --repair keeps what is needed in float32"
+        yield f"float16 arithmetic loses in {first.made_by}: {first.why}{more}{mend}"
 
 
 def _remove(path: Path) -> None:
@@ -128,7 +178,6 @@ def _file_fields(artifact: Artifact, facts: ArtifactFacts) -> dict[str, object]:
         "export_seconds": round(artifact.seconds, 2),
         "delegation": DelegationEntry.of(facts.delegation) if facts.delegation else None,
         "layout": artifact.layout,
-        "notes": artifact.notes,
     }
 
 

@@ -32,6 +32,7 @@ class ExportRequest:
         layout: Axis order of the artifacts; None for each format's own.
         deployment_target: Lowest iOS version.
         threads: Threads of the executors.
+        repair: Keep operations in float32 whose float16 arithmetic loses (Core ML fp16 and w8).
     """
 
     student: Student
@@ -48,6 +49,7 @@ class ExportRequest:
     layout: Layout | None = None
     deployment_target: str = "iOS17"
     threads: int = 1
+    repair: bool = False
 
 
 def targets_of(request: ExportRequest) -> tuple[list[Target], list[Target]]:

@@ -6,6 +6,7 @@ that was written, read back from disk.
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import torch
 
@@ -34,6 +35,8 @@ from quantization.plan import QuantizationPlan
 
 __all__ = ["ExportRequest", "export", "targets_of"]
 
+_SCANNED: Final = 8
+
 
 def export(request: ExportRequest, progress: Progress) -> RunReport:
     """Do the main job; gives the report that was written.
@@ -55,7 +58,15 @@ def export(request: ExportRequest, progress: Progress) -> RunReport:
         fused = fuse(student.network, input_size=student.contract.input_size, seed=request.seed)
         plans = _plans(fused, calibration_set, [p for _, p in targets], progress)
         reference = reference_of(student, evaluation_set, progress)
-        job = Job(request=request, fused=fused, plans=plans, reference=reference, folder=folder, progress=progress)
+        job = Job(
+            request=request,
+            fused=fused,
+            plans=plans,
+            reference=reference,
+            folder=folder,
+            progress=progress,
+            scanned=calibration_set.inputs(0, _SCANNED),
+        )
         fusion = _fusion_entry(job)
         judged = [judged_artifact(job, form, precision) for form, precision in targets]
         report = _report(job, fusion, [j.entry for j in judged])

@@ -133,6 +133,7 @@ def _again(check: _Check, entry: ArtifactEntry) -> ArtifactEntry:
             "verdict": verdict,
             "reasons": reasons,
             "executed_by": executor.name,
+            "caveat": executor.caveat,
             "latency_ms": round(latency, 3),
             "parity": reference.entry(found),
         }

@@ -15,13 +15,13 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
-from converters.coreml.mil.package import read_program, specification_path
-from converters.coreml.plan import check_precision, check_scales, coarse_scales
+from converters.coreml.mil.package import Program, read_program, specification_path
+from converters.coreml.plan import check_precision, check_scales, coarse_scales, too_large_for_float16
 from lspdmobile.artifact import Artifact, EmitRequest
 from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.errors import BadInputError, ConversionError, EnvironmentLacksError, LspdmobileError
@@ -80,10 +80,10 @@ def emit(request: EmitRequest) -> Artifact:
     start = time.perf_counter()
     try:
         module, exported = _exported(request)
-        model = _converted(tools, exported, precision, target, request.input_size)
+        model = _converted(tools, exported, target, request)
         model.save(str(request.path))
         _settle(request.path, request.metadata)
-        notes = _checked(request.path, precision, module)
+        notes = _checked(request, module)
     except LspdmobileError:
         shutil.rmtree(request.path, ignore_errors=True)
         raise
@@ -109,6 +109,9 @@ def _check_request(request: EmitRequest) -> None:
         raise BadInputError(message)
     if fault := misfit(precision, request.layout, request.deployment_target):
         raise BadInputError(fault)
+    if request.keep_fp32 and precision not in (Precision.FP16, Precision.W8):
+        message = f"Core ML {precision}: operations can be kept in float32 in fp16 and w8 only"
+        raise BadInputError(message)
     if request.path.suffix != SUFFIX:
         message = f"{request.path}: a Core ML package's name must end in {SUFFIX}"
         raise BadInputError(message)
@@ -152,12 +155,15 @@ def _exported(request: EmitRequest) -> tuple["GraphModule | None", "ExportedProg
     return module, exported.run_decompositions({})
 
 
-def _converted(
-    tools: Any, exported: "ExportedProgram", precision: Precision, target: Any, input_size: tuple[int, int]
-) -> Any:
+def _converted(tools: Any, exported: "ExportedProgram", target: Any, request: EmitRequest) -> Any:
     import numpy as np
 
+    precision, input_size = request.plan.precision, request.input_size
     arithmetic = tools.precision.FLOAT32 if precision is Precision.FP32 else tools.precision.FLOAT16
+    if request.keep_fp32:
+        arithmetic = tools.transform.FP16ComputePrecision(
+            op_selector=lambda operation: not any(value.name in request.keep_fp32 for value in operation.outputs)
+        )
     model = tools.convert(
         exported,
         convert_to="mlprogram",
@@ -175,6 +181,15 @@ def _converted(
         mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=0
     )
     return optimize.linear_quantize_weights(model, optimize.OptimizationConfig(global_config=weights))
+
+
+def _check_kept(request: EmitRequest, program: Program) -> None:
+    """Refuse a file in which an operation that was to stay in float32 did not."""
+    types = {value.name: value.type for o in program.operations for value in o.outputs}
+    lost = sorted(n for n in request.keep_fp32 if n not in types or types[n].dtype.name == "float16")
+    if lost:
+        message = f"{request.path}: {', '.join(lost)} did not stay in float32"
+        raise ConversionError(message)
 
 
 def _pipeline(tools: Any) -> Any:
@@ -217,9 +232,9 @@ def _rename_items(manifest: Path) -> None:
     manifest.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
 
 
-def _checked(path: Path, precision: Precision, module: "GraphModule | None") -> tuple[str, ...]:
+def _checked(request: EmitRequest, module: "GraphModule | None") -> tuple[str, ...]:
     """Read the package back and compare it with what was asked for; gives notes for the report."""
-    program = read_program(path)
+    path, program = request.path, read_program(request.path)
     integer_layers = 0
     if module is not None:
         from quantization.graph import activation_grids, weight_scales_by_node
@@ -229,6 +244,15 @@ def _checked(path: Path, precision: Precision, module: "GraphModule | None") -> 
             message = f"{path}: the plan quantizes no layer; w8a8 would be a float file in disguise"
             raise ConversionError(message)
         check_scales(program, {name: grid.scale for name, grid in activation_grids(module).items()})
-    check_precision(program, precision, integer_layers=integer_layers)
-    coarse = coarse_scales(program)
-    return (f"{coarse} weight scales are so small that float16 rounds them by 1% or more",) if coarse else ()
+    large = too_large_for_float16(program) if request.plan.precision is Precision.FP16 else ()
+    kept = request.keep_fp32.union(large)
+    check_precision(program, request.plan.precision, integer_layers=integer_layers, float32_layers=kept)
+    _check_kept(request, program)
+    return tuple(_notes(coarse_scales(program), large))
+
+
+def _notes(coarse: int, large: Sequence[str]) -> Iterator[str]:
+    if coarse:
+        yield f"{coarse} weight scales are so small that float16 rounds them by 1% or more"
+    if large:
+        yield f"weights beyond float16's range stay in float32: {', '.join(large)}"

@@ -13,7 +13,7 @@ from lspdmobile import __version__
 from lspdmobile.artifact import Executor
 from lspdmobile.errors import BadInputError, ConversionError, EnvironmentLacksError
 
-__all__ = ["CoreMlExecutor", "MilExecutor", "open_executor"]
+__all__ = ["CoreMlExecutor", "MilExecutor", "open_executor", "picture_to_heatmaps"]
 
 
 def open_executor(path: Path, *, threads: int = 1) -> Executor:
@@ -40,13 +40,21 @@ class MilExecutor:
 
         self._threads = threads
         self._program = MilProgram.load(path)
-        self._input, self._output = _picture_to_heatmaps(self._program.program)
+        self._input, self._output = picture_to_heatmaps(self._program.program)
 
     @property
     def name(self) -> str:
         """What runs the package, with its version."""
         arithmetic = "emulated fp16" if self._program.uses_float16 else "fp32"
         return f"MIL executor {__version__} ({arithmetic}; not the Neural Engine)"
+
+    @property
+    def caveat(self) -> str:
+        """What this run cannot show."""
+        return (
+            "Core ML programs were run from their files by the MIL executor, not by Core ML: this shows what the file "
+            "says, not what the Neural Engine or a GPU makes of it"
+        )
 
     def heatmaps(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map normalised pictures ``[N, 3, H, W]`` to heatmaps ``[N, K, h, w]``."""
@@ -65,7 +73,7 @@ class CoreMlExecutor:
     """Runs a package with Core ML, on whichever of CPU, GPU and Neural Engine it chooses (macOS only)."""
 
     def __init__(self, path: Path) -> None:
-        self._input, self._output = _picture_to_heatmaps(read_program(path))
+        self._input, self._output = picture_to_heatmaps(read_program(path))
         try:
             import coremltools
         except ImportError as error:
@@ -78,14 +86,23 @@ class CoreMlExecutor:
         """What runs the package, with its version."""
         return f"Core ML (macOS {platform.mac_ver()[0]}, all compute units)"
 
+    @property
+    def caveat(self) -> str:
+        """Nothing: this is the runtime that phones use, though on a Mac."""
+        return ""
+
     def heatmaps(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map normalised pictures ``[N, 3, H, W]`` to heatmaps ``[N, K, h, w]``."""
         results = [self._model.predict({self._input.name: picture[None]}) for picture in pictures]
         return _stacked([result[self._output.name] for result in results], len(pictures), self._output)
 
 
-def _picture_to_heatmaps(program: Program) -> tuple[NamedType, NamedType]:
-    """Give the one input and the one output of a pose program."""
+def picture_to_heatmaps(program: Program) -> tuple[NamedType, NamedType]:
+    """Give the one input and the one output of a pose program.
+
+    Raises:
+        BadInputError: It has others.
+    """
     shapes = [value.type.shape for value in (*program.inputs, *program.outputs)]
     if len(program.inputs) != 1 or len(program.outputs) != 1 or any(len(shape) != 4 for shape in shapes):
         named = ", ".join(f"{value.name}: {value.type}" for value in (*program.inputs, *program.outputs))

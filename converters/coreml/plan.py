@@ -1,7 +1,7 @@
 """How a precision shows in a written package, and the read-back that proves it: nothing is quantized in name only."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import numpy as np
@@ -11,10 +11,11 @@ from converters.coreml.mil.package import Operation, Program
 from lspdmobile.choices import Precision
 from lspdmobile.errors import ConversionError
 
-__all__ = ["check_precision", "check_scales", "coarse_scales", "weight_dtypes"]
+__all__ = ["check_precision", "check_scales", "coarse_scales", "too_large_for_float16", "weight_dtypes"]
 
 _WEIGHTED: Final = ("conv", "conv_transpose", "linear")
 _DATA_INPUTS: Final = ("quantized_data", "data", "indices", "nonzero_data", "source_val", "val")
+_LARGEST_FLOAT16: Final = 65504.0
 _FLOAT16_STEP: Final = 2.0**-24
 _COARSE: Final = 0.01
 
@@ -30,13 +31,16 @@ def weight_dtypes(program: Program) -> dict[str, str]:
     return dtypes
 
 
-def check_precision(program: Program, precision: Precision, *, integer_layers: int) -> None:
+def check_precision(
+    program: Program, precision: Precision, *, integer_layers: int, float32_layers: Collection[str] = ()
+) -> None:
     """Compare what a package holds with what was asked for.
 
     Args:
         program: Read back from disk.
         precision: What was asked for.
         integer_layers: How many layers must have int8 weights under ``w8a8``; every layer must under ``w8``.
+        float32_layers: Outputs of those that may have float32 weights under ``fp16``.
 
     Raises:
         ConversionError: A layer's weights are of another dtype, or ``w8a8`` has no quantized activations.
@@ -44,6 +48,8 @@ def check_precision(program: Program, precision: Precision, *, integer_layers: i
     dtypes = weight_dtypes(program)
     expected = {Precision.FP32: "float32", Precision.FP16: "float16"}.get(precision, "int8")
     wrong = {name: dtype for name, dtype in dtypes.items() if dtype != expected}
+    if precision is Precision.FP16:
+        wrong = {name: dtype for name, dtype in wrong.items() if dtype != "float32" or name not in float32_layers}
     allowed = len(dtypes) - integer_layers if precision is Precision.W8A8 else 0
     if not dtypes or len(wrong) > allowed:
         examples = ", ".join(f"{name} ({dtype})" for name, dtype in list(wrong.items())[:3]) or "no layer has weights"
@@ -53,6 +59,18 @@ def check_precision(program: Program, precision: Precision, *, integer_layers: i
     if precision is Precision.W8A8 and kinds["quantize"] < integer_layers:
         message = f"{program.path}: {kinds['quantize']} quantized activations for {integer_layers} int8 layers"
         raise ConversionError(message)
+
+
+def too_large_for_float16(program: Program) -> tuple[str, ...]:
+    """Name the layers (their outputs) whose weights float16 cannot hold; Core ML Tools leaves them in float32."""
+    makers = _makers(program)
+    found = []
+    for operation in program.operations:
+        if operation.kind in _WEIGHTED:
+            weight = _resolved(operation.inputs["weight"][0], makers)
+            if weight is not None and not isinstance(weight.value, str) and weight.value.dtype == np.float32:
+                found += [operation.outputs[0].name] * bool(np.abs(weight.value).max(initial=0) > _LARGEST_FLOAT16)
+    return tuple(found)
 
 
 def check_scales(program: Program, scales: Mapping[str, float]) -> None:

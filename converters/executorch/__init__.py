@@ -4,7 +4,7 @@ This package satisfies ``lspdmobile.artifact.Converter``.
 """
 
 from converters.executorch.emit import SUFFIX, emit, misfit, supported
-from converters.executorch.execute import open_executor
+from converters.executorch.execute import open_executor, precision_losses
 from converters.executorch.inspect import inspect
 
-__all__ = ["SUFFIX", "emit", "inspect", "misfit", "open_executor", "supported"]
+__all__ = ["SUFFIX", "emit", "inspect", "misfit", "open_executor", "precision_losses", "supported"]

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from converters.executorch.inspect import inspect
 from converters.executorch.program import missing
-from lspdmobile.artifact import ArtifactFacts, Executor
+from lspdmobile.artifact import ArtifactFacts, Executor, PrecisionLoss
 from lspdmobile.errors import BadInputError, ConversionError
 
-__all__ = ["ExecuTorchExecutor", "open_executor"]
+__all__ = ["ExecuTorchExecutor", "open_executor", "precision_losses"]
 
 
 def open_executor(path: Path, *, threads: int = 1) -> Executor:
@@ -30,6 +30,11 @@ def open_executor(path: Path, *, threads: int = 1) -> Executor:
     facts = inspect(path)
     _check_borders(path, facts)
     return ExecuTorchExecutor(path, facts, threads)
+
+
+def precision_losses(path: Path, pictures: NDArray[np.float32]) -> tuple[PrecisionLoss, ...]:  # noqa: ARG001
+    """Give nothing: float16 is not offered in this format."""
+    return ()
 
 
 class ExecuTorchExecutor:
@@ -57,6 +62,11 @@ class ExecuTorchExecutor:
         if delegation and delegation.not_delegated:
             kernels.append("portable kernels")
         return f"ExecuTorch {version('executorch')} ({' + '.join(kernels) or 'portable kernels'})"
+
+    @property
+    def caveat(self) -> str:
+        """Nothing: this is the runtime that phones use."""
+        return ""
 
     def heatmaps(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map normalised pictures ``[N, 3, H, W]`` to heatmaps ``[N, K, h, w]``, one by one.

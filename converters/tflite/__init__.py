@@ -4,7 +4,7 @@ This package satisfies ``lspdmobile.artifact.Converter``.
 """
 
 from converters.tflite.emit import SUFFIX, emit, misfit, supported
-from converters.tflite.execute import open_executor
+from converters.tflite.execute import open_executor, precision_losses
 from converters.tflite.inspect import inspect
 
-__all__ = ["SUFFIX", "emit", "inspect", "misfit", "open_executor", "supported"]
+__all__ = ["SUFFIX", "emit", "inspect", "misfit", "open_executor", "precision_losses", "supported"]

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from converters.tflite.flatbuffer import missing, read_model
 from converters.tflite.plan import to_layout
-from lspdmobile.artifact import Executor
+from lspdmobile.artifact import Executor, PrecisionLoss
 from lspdmobile.choices import Layout
 from lspdmobile.errors import BadInputError, ConversionError
 
-__all__ = ["LiteRtExecutor", "open_executor"]
+__all__ = ["LiteRtExecutor", "open_executor", "precision_losses"]
 
 
 def open_executor(path: Path, *, threads: int = 1) -> Executor:
@@ -39,6 +39,11 @@ def open_executor(path: Path, *, threads: int = 1) -> Executor:
     return LiteRtExecutor(path, interpreter, _only(path, inputs, "input"), _only(path, outputs, "output"))
 
 
+def precision_losses(path: Path, pictures: NDArray[np.float32]) -> tuple[PrecisionLoss, ...]:  # noqa: ARG001
+    """Give nothing: LiteRT computes in float32 on a CPU, whatever type the weights are stored in."""
+    return ()
+
+
 class LiteRtExecutor:
     """One loaded file.
 
@@ -62,6 +67,11 @@ class LiteRtExecutor:
         """Runtime, version and kernels, such as ``LiteRT 2.3.0 (XNNPACK)``."""
         delegated = any(op["op_name"] == "DELEGATE" for op in self._interpreter._get_ops_details())
         return f"LiteRT {version('ai-edge-litert')} ({'XNNPACK' if delegated else 'built-in kernels'})"
+
+    @property
+    def caveat(self) -> str:
+        """Nothing: this is the runtime that phones use."""
+        return ""
 
     def heatmaps(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map normalised pictures ``[N, 3, H, W]`` to heatmaps ``[N, K, h, w]``, one by one.

@@ -64,6 +64,9 @@ def export(
     seed: SeedOpt = 0,
     threads: ThreadsOpt = 1,
     arch: ArchOpt = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Keep operations in float32 that float16 does not hold (Core ML fp16, w8).")
+    ] = False,
     overwrite: OverwriteOpt = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and stop.")] = False,
     json: JsonOpt = False,
@@ -99,6 +102,7 @@ def export(
             layout=layout,
             deployment_target=target,
             threads=threads,
+            repair=repair,
         )
         if dry_run:
             taken, left = targets_of(request)
@@ -110,7 +114,7 @@ def export(
 
 def finish(terminal: Terminal, report: "RunReport", folder: Path, *, json: bool) -> None:
     """Print the parity table and leave with the exit code the verdict asks for."""
-    from lspdmobile.report.tables import parity_table, reason_lines
+    from lspdmobile.report.tables import note_lines, parity_table, reason_lines
 
     terminal.close()
     if json:
@@ -119,6 +123,7 @@ def finish(terminal: Terminal, report: "RunReport", folder: Path, *, json: bool)
         terminal.show(parity_table(report), *reason_lines(report, only_failures=True))
         for pair in report.not_taken:
             terminal.show(f"not written: {pair} (the format does not take this precision)")
+        terminal.show(*note_lines(report))
         terminal.show(f"verdict: {report.verdict}", f"report: {relative(folder / 'report.html')}")
     if any(a.sha256 is None for a in report.artifacts):
         raise typer.Exit(_CONVERSION_FAILED)

@@ -12,15 +12,23 @@ from lspdmobile.cli.terminal import Terminal, working
 from lspdmobile.errors import BadInputError
 
 if TYPE_CHECKING:
-    from lspdmobile.artifact import ArtifactFacts
+    from lspdmobile.artifact import ArtifactFacts, Converter, PrecisionLoss
 
 __all__ = ["inspect"]
+
+_PICTURES = 8
 
 
 @app.command()
 def inspect(
     artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A .tflite, .pte or .mlpackage, ours or not.")],
     *,
+    float16: Annotated[
+        bool, typer.Option("--float16", help="Run it and say which values float16 arithmetic does not hold well.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Pictures for --float16: labelled set or folder; default: bundled.")
+    ] = None,
     json: JsonOpt = False,
     verbose: VerboseOpt = False,
 ) -> None:
@@ -42,13 +50,31 @@ def inspect(
         form, converter = known
         facts = converter.inspect(artifact)
         size, digest = size_in_bytes(artifact), sha256_of(artifact)
+        losses = _losses(artifact, facts, converter, data) if float16 else ()
         if json:
-            terminal.show_json(
-                {"file": str(artifact), "format": form, "bytes": size, "sha256": digest, **asdict(facts)}
-            )
+            shown = {"file": str(artifact), "format": form, "bytes": size, "sha256": digest, **asdict(facts)}
+            found = [{**asdict(loss), "keep_fp32": sorted(loss.keep_fp32)} for loss in losses]
+            terminal.show_json({**shown, "float16": found} if float16 else shown)
         else:
             terminal.show(f"{artifact.name}: {form}, {size:,} bytes, sha256 {digest[:16]}…")
             _show(terminal, facts)
+            for loss in losses:
+                terminal.show(f"float16 {loss.made_by}: {loss.why}; keep {', '.join(sorted(loss.keep_fp32))}")
+            if float16 and not losses:
+                terminal.show("float16 holds every value it computes with")
+
+
+def _losses(
+    artifact: Path, facts: "ArtifactFacts", converter: "Converter", data: Path | None
+) -> "tuple[PrecisionLoss, ...]":
+    """Scan an artifact that carries its preprocess contract."""
+    from lspdmobile.data.bundled import bundled_calibration_pictures
+    from lspdmobile.data.views import load_views
+    from lspdmobile.predictor import usage_of
+
+    contract, skeleton, _ = usage_of(artifact, facts.metadata)
+    views = load_views(data or bundled_calibration_pictures(), contract, skeleton, limit=_PICTURES, seed=0)
+    return converter.precision_losses(artifact, views.inputs())
 
 
 def _show(terminal: Terminal, facts: "ArtifactFacts") -> None:

@@ -28,7 +28,7 @@ def verify(
     [bold]Example:[/bold] lspdmobile verify runs/demo
     """
     with working(verbose=verbose) as terminal:
-        from lspdmobile.report.tables import parity_table, reason_lines
+        from lspdmobile.report.tables import note_lines, parity_table, reason_lines
         from lspdmobile.verify import verify as run
 
         found = run(run_dir, terminal.progress, data=data, threads=threads)
@@ -39,6 +39,7 @@ def verify(
         else:
             terminal.show(*(f"tampered: {fault}" for fault in found.tampered))
             terminal.show(parity_table(found.report), *reason_lines(found.report, only_failures=True))
+            terminal.show(*note_lines(found.report))
             terminal.show(f"verdict: {'pass' if found.passed else 'fail'}")
         if not found.passed:
             raise typer.Exit(_GATE_FAILED)

@@ -97,7 +97,10 @@ def _banner(report: Report) -> str:
     passed = sum(a.verdict is Verdict.PASS for a in report.artifacts)
     counts = f"{passed} of {len(report.artifacts)} artifacts passed on {report.reference.images} pictures"
     verdict = report.verdict.value
-    return f'<p class="banner {_CLASSES[verdict]}" role="status">{escape(verdict.upper())}: {counts}</p>'
+    caveats = dict.fromkeys(a.caveat for a in report.artifacts if a.caveat)
+    return f'<p class="banner {_CLASSES[verdict]}" role="status">{escape(verdict.upper())}: {counts}</p>' + "".join(
+        f"\n<p>{escape(caveat)}.</p>" for caveat in caveats
+    )
 
 
 def _table(caption: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

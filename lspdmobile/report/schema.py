@@ -178,6 +178,8 @@ class ArtifactEntry(Entry):
     reasons: tuple[str, ...]
     layout: Layout | None = None
     notes: tuple[str, ...] = ()
+    kept_fp32: tuple[str, ...] = ()
+    caveat: str = ""
 
 
 class StudentEntry(Entry):

@@ -26,6 +26,7 @@ __all__ = [
     "metric_name",
     "metrics_table",
     "milliseconds",
+    "note_lines",
     "parity_rows",
     "parity_table",
     "pixels",
@@ -217,6 +218,12 @@ def reason_lines(report: Report, *, only_failures: bool = False) -> list[str]:
         for reason in artifact.reasons
         if artifact.verdict is Verdict.FAIL or not only_failures
     ]
+
+
+def note_lines(report: Report) -> list[str]:
+    """Give one line per note on an artifact, and each thing that running them here cannot show, once."""
+    notes = [f"{a.format.value} {a.precision.value}: {note}" for a in report.artifacts for note in a.notes]
+    return notes + list(dict.fromkeys(f"note: {a.caveat}" for a in report.artifacts if a.caveat))
 
 
 def metrics_table(metrics: Mapping[str, float], per_joint: Mapping[str, Mapping[str, float]]) -> Table:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from converters.coreml.mil.package import ImageInput, NamedType, Program, read_program
 from converters.coreml.mil.planning import plan_program
-from converters.coreml.mil.steps import Compute, Step, exported, fits, is_fp16, run_step, stored
+from converters.coreml.mil.steps import SMALLEST_NORMAL_FP16, Compute, Step, exported, fits, is_fp16, run_step, stored
 from lspdmobile.errors import BadInputError, ConversionError
 
 __all__ = ["Compute", "MilProgram"]
@@ -170,10 +170,23 @@ class MilProgram:
         yield from self._walk(self._fed(inputs), keep=frozenset())
 
     def run_alone(self, step: Step, operands: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run one step on the caller's values, taken as they are; gives its results, rounded as this program does."""
-        values = {name: operands[name] for name in step.operands if isinstance(name, str)}
+        """Run one step on the caller's values, rounded as this program does where float16 has their size.
+
+        Its results are rounded too, also those of an operation that only passes its operands on.
+        """
+        values = {name: self._rounded(operands[name], name) for name in step.operands if isinstance(name, str)}
         self._run(step, values, batch=None)
-        return {output.name: values[output.name] for output in step.outputs}
+        return {
+            output.name: stored(values[output.name], output.type.dtype, rounds=True, compute=self.compute)
+            for output in step.outputs
+        }
+
+    def _rounded(self, value: Tensor, name: str) -> Tensor:
+        dtype = self._plan.types[name].dtype
+        if not is_fp16(dtype, self.compute):
+            return value
+        held = stored(value, dtype, rounds=True, compute=self.compute)
+        return torch.where(held.isfinite() & (held.abs() >= SMALLEST_NORMAL_FP16), held, value)
 
     def _walk(
         self, values: dict[str, Tensor], *, keep: frozenset[str], batch: int | None = None

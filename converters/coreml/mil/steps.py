@@ -14,10 +14,12 @@ from converters.coreml.mil.constants import Dtype, TensorType
 from converters.coreml.mil.package import NamedType
 from lspdmobile.errors import ConversionError
 
-__all__ = ["RUN_DTYPES", "Compute", "Step", "exported", "fits", "is_fp16", "run_step", "stored"]
+__all__ = ["RUN_DTYPES", "SMALLEST_NORMAL_FP16", "Compute", "Step", "exported", "fits", "is_fp16", "run_step", "stored"]
 
 Compute = Literal["stated", "fp16", "fp32"]
 """Which float results are rounded to float16: those the file types so, all, or none."""
+
+SMALLEST_NORMAL_FP16: Final = 2.0**-14
 
 RUN_DTYPES: Final[Mapping[str, torch.dtype]] = {
     "bool": torch.bool,

@@ -88,7 +88,7 @@ def test_nothing_is_loaded_and_nothing_runs(report: Report, worst: WorstPicture)
 
 def test_every_text_from_outside_is_escaped(report: Report, worst: WorstPicture) -> None:
     artifact = report.artifacts[0].model_copy(
-        update={"file": EVIL, "executed_by": EVIL, "reasons": (EVIL,), "notes": (EVIL,), "sha256": EVIL}
+        update={"file": EVIL, "executed_by": EVIL, "caveat": EVIL, "reasons": (EVIL,), "notes": (EVIL,), "sha256": EVIL}
     )
     assert report.fusion is not None
     evil = report.model_copy(

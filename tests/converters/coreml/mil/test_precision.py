@@ -1,5 +1,6 @@
 """Emulated float16, and the scan that names the operation that loses: each kind of loss is planted and found."""
 
+import re
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from converters.coreml.mil import MilProgram
 from converters.coreml.mil.package import read_program
-from converters.coreml.mil.precision import LARGEST_FP16, TensorPrecision, scan_precision, troubled
+from converters.coreml.mil.precision import LARGEST_FP16, TensorPrecision, kept_in_fp32, scan_precision, troubled
 from converters.coreml.mil.program import Compute
 
 SHAPE = (1, 3, 5, 4)
@@ -86,6 +87,8 @@ def test_an_overflow_is_laid_to_the_operation_that_makes_it(save_program: SavePr
     assert scan["small"].own_snr_db > 40
     assert scan["larger"].largest == pytest.approx(float(numbers().max()) * 160_000)
     assert scan["larger"].made_by == "mul 'larger'"
+    assert scan["larger"].stays_in_fp32 == ("larger", "small")
+    assert scan["larger"].loss == "60 of 60 numbers overflow float16 (largest 1.6e+05)"
 
 
 def test_values_below_the_normal_range_are_found(save_program: SaveProgram) -> None:
@@ -96,9 +99,20 @@ def test_values_below_the_normal_range_are_found(save_program: SaveProgram) -> N
     assert "tiny" in culprits(scan)
     assert scan["tiny"].subnormals == scan["tiny"].elements
     assert scan["back"].subnormals == 0
+    assert scan["tiny"].stays_in_fp32 == ("tiny", "back")
+    assert scan["tiny"].loss == "60 of 60 numbers are below float16's normal range"
 
 
-def test_cancellation_loses_in_what_came_before_it_not_by_itself(save_program: SaveProgram) -> None:
+def test_small_values_beside_large_ones_do_no_harm(save_program: SaveProgram) -> None:
+    """Nine of ten elements are below the normal range, but the tenth is what the value is about."""
+    faint = np.where(np.arange(60).reshape(SHAPE) % 10 == 0, np.float32(1), np.float32(1e-6))
+    path = save_program(lambda mb, x: mb.mul(x=mb.mul(x=x, y=faint, name="faint"), y=np.float32(0.3)), x=SHAPE)
+    scan = scanned(path, numbers())
+    assert scan["faint"].subnormals == 54
+    assert culprits(scan) == []
+
+
+def test_cancellation_is_laid_to_the_difference_and_to_what_it_takes(save_program: SaveProgram) -> None:
     """1000 + x rounds x to whole eighths or so: the sum by itself is good to 60 dB, the difference has lost x."""
 
     def body(mb: Any, x: Any) -> Any:
@@ -108,6 +122,10 @@ def test_cancellation_loses_in_what_came_before_it_not_by_itself(save_program: S
     scan = scanned(save_program(body, x=SHAPE), numbers(0.1))
     assert scan["high"].own_snr_db > 60
     assert scan["low"].snr_db < 20
+    assert scan["low"].own_snr_db < 20
+    assert culprits(scan) == ["low"]
+    assert kept_in_fp32(troubled(scan.values())) == {"high", "low"}
+    assert re.fullmatch(r"rounding to float16 leaves \d+\.\d dB", scan["low"].loss)
 
 
 def test_what_float16_holds_exactly_loses_nothing(save_program: SaveProgram) -> None:
@@ -117,6 +135,25 @@ def test_what_float16_holds_exactly_loses_nothing(save_program: SaveProgram) -> 
     assert all(t.snr_db == t.own_snr_db == inf for t in scan.values())
     assert culprits(scan) == []
     assert scan["twice"].elements == 2 * int(np.prod(SHAPE))
+
+
+def test_what_the_file_keeps_in_float32_does_not_overflow(save_program: SaveProgram) -> None:
+    """The same program twice; in the second the large values and their user are float32."""
+
+    def body(mb: Any, x: Any, large: str) -> Any:
+        half = mb.mul(x=mb.cast(x=x, dtype="fp16"), y=np.float16(400.0), name="before")
+        number = np.float16 if large == "fp16" else np.float32
+        high = mb.mul(x=mb.cast(x=half, dtype=large), y=number(400.0), name="high")
+        back = mb.mul(x=high, y=number(2.0**-10), name="back")
+        return mb.cast(x=mb.relu(x=mb.cast(x=back, dtype="fp16")), dtype="fp32")
+
+    found = {}
+    for large in ("fp16", "fp32"):
+        program = read_program(save_program(lambda mb, x, large=large: body(mb, x, large), x=SHAPE))
+        found[large] = troubled(scan_precision(program, [{"x": numbers()}], compute="stated"))
+    assert [t.name for t in found["fp16"]] == ["high"]
+    assert kept_in_fp32(found["fp16"]) == {"high", "back"}
+    assert found["fp32"] == ()
 
 
 def test_a_program_scanned_on_no_picture_gives_nothing(save_program: SaveProgram) -> None:
