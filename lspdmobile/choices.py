@@ -1,4 +1,4 @@
-"""The closed lists a user picks from: formats, precisions, layouts, targets, verdicts, with their aliases.
+"""The closed lists a user picks from: formats, backends, precisions, layouts, targets, verdicts, with their aliases.
 
 Precision names decode as: ``fp32`` and ``fp16`` say weights and activations alike; ``w8`` says 8-bit weights and float
 activations; ``wXaY`` says X-bit integer weights and Y-bit integer activations (static, calibrated).
@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from lspdmobile.errors import BadInputError
 
-__all__ = ["Format", "Layout", "Precision", "Verdict", "parse_formats", "parse_precisions"]
+__all__ = ["Backend", "Format", "Layout", "Precision", "Verdict", "parse_formats", "parse_precisions"]
 
 
 class Format(StrEnum):
@@ -20,6 +20,13 @@ class Format(StrEnum):
     COREML = "coreml"
     TFLITE = "tflite"
     EXECUTORCH = "executorch"
+
+
+class Backend(StrEnum):
+    """What an ExecuTorch program is delegated to; the other formats have no choice."""
+
+    XNNPACK = "xnnpack"
+    COREML = "coreml"
 
 
 class Precision(StrEnum):

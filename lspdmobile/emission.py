@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from converters import FORMATS
+from converters import emitter
 from lspdmobile.artifact import Artifact, ArtifactFacts, EmitRequest, PrecisionLoss, sha256_of, size_in_bytes
-from lspdmobile.choices import Format, Precision, Verdict
+from lspdmobile.choices import Backend, Format, Precision, Verdict
 from lspdmobile.errors import BadInputError, LspdmobileError
 from lspdmobile.fusion import Fused
 from lspdmobile.measuring import Comparison, Progress, Reference, measure
@@ -20,7 +20,6 @@ from lspdmobile.report.html import WorstPicture
 from lspdmobile.report.schema import ArtifactEntry, DelegationEntry, ManifestArtifact, TensorEntry
 from lspdmobile.request import ExportRequest
 from lspdmobile.run_folder import metadata_of
-from lspdmobile.student import Student
 from quantization.plan import QuantizationPlan
 
 __all__ = ["Job", "Judged", "judged_artifact"]
@@ -59,9 +58,9 @@ class Judged:
 
 def judged_artifact(job: Job, form: Format, precision: Precision) -> Judged:
     """Emit, read back, execute and judge one artifact."""
-    name = f"{form} {precision}"
     blank = _blank_entry(job, form, precision)
-    converter, reference = FORMATS[form], job.reference
+    name = blank.label
+    converter, reference = emitter(form, job.request.backend), job.reference
     try:
         job.progress(f"emit {name}", 0, 1)
         artifact, losses, kept = _emitted(job, form, precision)
@@ -89,7 +88,7 @@ def judged_artifact(job: Job, form: Format, precision: Precision) -> Judged:
             "caveat": executor.caveat,
         }
     )
-    listed = _listed(artifact, facts)
+    listed = _listed(artifact, facts, blank.backend)
     return Judged(entry=entry, listed=listed, worst=_worst(reference, found, name))
 
 
@@ -101,7 +100,7 @@ def _emitted(
     Returns:
         The artifact, what float16 still loses in it, and the operations that were kept in float32.
     """
-    converter, request = FORMATS[form], _emit_request(job, form, precision)
+    converter, request = emitter(form, job.request.backend), _emit_request(job, form, precision)
     artifact = converter.emit(request)
     if precision not in (Precision.FP16, Precision.W8):
         return artifact, (), ()
@@ -132,27 +131,31 @@ def _remove(path: Path) -> None:
 
 
 def _emit_request(job: Job, form: Format, precision: Precision) -> EmitRequest:
-    student = job.request.student
+    student, converter = job.request.student, emitter(form, job.request.backend)
     return EmitRequest(
         network=job.fused.network,
         plan=job.plans[precision],
         input_size=student.contract.input_size,
-        layout=job.request.layout or FORMATS[form].supported()[precision],
+        layout=job.request.layout or converter.supported()[precision],
         metadata=metadata_of(student),
         deployment_target=job.request.deployment_target,
-        path=job.folder / _file_name(student, form, precision),
+        path=job.folder / _file_name(job, form, precision),
     )
 
 
-def _file_name(student: Student, form: Format, precision: Precision) -> str:
-    return f"{student.name}_{precision.file_suffix}{FORMATS[form].SUFFIX}"
+def _file_name(job: Job, form: Format, precision: Precision) -> str:
+    return f"{job.request.student.name}_{precision.file_suffix}{emitter(form, job.request.backend).SUFFIX}"
+
+
+def _backend(job: Job, form: Format) -> Backend | None:
+    return job.request.backend if form is Format.EXECUTORCH else None
 
 
 def _blank_entry(job: Job, form: Format, precision: Precision) -> ArtifactEntry:
     """Enter an artifact that could not be made."""
     after = job.fused.certificate.after
     return ArtifactEntry(
-        file=_file_name(job.request.student, form, precision),
+        file=_file_name(job, form, precision),
         format=form,
         precision=precision,
         bytes=None,
@@ -167,6 +170,7 @@ def _blank_entry(job: Job, form: Format, precision: Precision) -> ArtifactEntry:
         parity=None,
         verdict=Verdict.FAIL,
         reasons=(),
+        backend=_backend(job, form),
     )
 
 
@@ -181,7 +185,7 @@ def _file_fields(artifact: Artifact, facts: ArtifactFacts) -> dict[str, object]:
     }
 
 
-def _listed(artifact: Artifact, facts: ArtifactFacts) -> ManifestArtifact:
+def _listed(artifact: Artifact, facts: ArtifactFacts, backend: Backend | None) -> ManifestArtifact:
     return ManifestArtifact(
         file=artifact.path.name,
         format=artifact.format,
@@ -189,6 +193,7 @@ def _listed(artifact: Artifact, facts: ArtifactFacts) -> ManifestArtifact:
         layout=artifact.layout,
         input=TensorEntry.of(facts.inputs[0]),
         output=TensorEntry.of(facts.outputs[0]),
+        backend=backend,
     )
 
 

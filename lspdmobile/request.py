@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from converters import FORMATS
-from lspdmobile.choices import Format, Layout, Precision
+from converters import emitter
+from lspdmobile.choices import Backend, Format, Layout, Precision
 from lspdmobile.errors import BadInputError
 from lspdmobile.parity import Gate
 from lspdmobile.student import Student
@@ -29,6 +29,7 @@ class ExportRequest:
         evaluation_samples: At most this many, drawn by the seed; None for all.
         seed: Of every draw.
         gate: The limits.
+        backend: What ExecuTorch artifacts are delegated to.
         layout: Axis order of the artifacts; None for each format's own.
         deployment_target: Lowest iOS version.
         threads: Threads of the executors.
@@ -46,6 +47,7 @@ class ExportRequest:
     evaluation_samples: int | None = None
     seed: int = 0
     gate: Gate = field(default_factory=Gate)
+    backend: Backend = Backend.XNNPACK
     layout: Layout | None = None
     deployment_target: str = "iOS17"
     threads: int = 1
@@ -56,18 +58,22 @@ def targets_of(request: ExportRequest) -> tuple[list[Target], list[Target]]:
     """Split the asked (format, precision) pairs into those the formats take and those they do not.
 
     Raises:
-        BadInputError: No pair is left, a precision fits none of the formats, or a format cannot give a precision in the
-            layout or for the deployment target asked for.
+        BadInputError: The backend is for a format that was not asked for, no pair is left, a precision fits none of the
+            formats, or a format cannot give a precision in the layout or for the deployment target asked for.
     """
+    if request.backend is not Backend.XNNPACK and Format.EXECUTORCH not in request.formats:
+        message = f"--backend {request.backend} is for ExecuTorch artifacts: add executorch to --format"
+        raise BadInputError(message)
+    emitters = {form: emitter(form, request.backend) for form in request.formats}
     asked = [(f, p) for f in request.formats for p in request.precisions]
-    taken = [(f, p) for f, p in asked if p in FORMATS[f].supported()]
+    taken = [(f, p) for f, p in asked if p in emitters[f].supported()]
     for precision in request.precisions:
         if not any(p is precision for _, p in taken):
-            names = ", ".join(f"{f} takes {', '.join(FORMATS[f].supported())}" for f in request.formats)
+            names = ", ".join(f"{f} takes {', '.join(e.supported())}" for f, e in emitters.items())
             message = f"no chosen format takes {precision}: {names}"
             raise BadInputError(message)
     for form, precision in taken:
-        layout = request.layout or FORMATS[form].supported()[precision]
-        if fault := FORMATS[form].misfit(precision, layout, request.deployment_target):
+        layout = request.layout or emitters[form].supported()[precision]
+        if fault := emitters[form].misfit(precision, layout, request.deployment_target):
             raise BadInputError(fault)
     return taken, [pair for pair in asked if pair not in taken]

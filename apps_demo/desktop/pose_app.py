@@ -51,6 +51,10 @@ def _tflite(path: Path, artifact: dict[str, Any]) -> Network:
 
 
 def _executorch(path: Path, artifact: dict[str, Any]) -> Network:
+    if artifact.get("backend") == "coreml" and platform.system() != "Darwin":
+        from converters.executorch_coreml import open_executor
+
+        return _executed(open_executor(path), artifact)
     import torch
     from executorch.runtime import Runtime
 
@@ -67,8 +71,7 @@ def _coreml(path: Path, artifact: dict[str, Any]) -> Network:
     if platform.system() != "Darwin":  # Core ML itself runs on Apple's systems only
         from converters.coreml import open_executor
 
-        executor = open_executor(path)
-        return lambda pictures: _from_layout(executor.heatmaps(pictures), artifact)
+        return _executed(open_executor(path), artifact)
     from coremltools.models import MLModel
 
     model = MLModel(str(path))
@@ -78,6 +81,11 @@ def _coreml(path: Path, artifact: dict[str, Any]) -> Network:
         return _from_layout(result[artifact["output"]["name"]], artifact)
 
     return run
+
+
+def _executed(executor: Any, artifact: dict[str, Any]) -> Network:
+    """Stand our interpreter of Core ML programs in for Core ML."""
+    return lambda pictures: _from_layout(executor.heatmaps(pictures), artifact)
 
 
 def _to_layout(pictures: Array, artifact: dict[str, Any]) -> Array:

@@ -30,7 +30,21 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import GraphModule
 
-__all__ = ["INPUT_NAME", "OUTPUT_NAME", "SUFFIX", "emit", "misfit", "supported"]
+__all__ = [
+    "INPUT_NAME",
+    "OUTPUT_NAME",
+    "SUFFIX",
+    "checked",
+    "compute_precision",
+    "core_ml_tools",
+    "emit",
+    "exported_program",
+    "misfit",
+    "pass_pipeline",
+    "settle",
+    "supported",
+    "target_named",
+]
 
 SUFFIX: str = ".mlpackage"
 INPUT_NAME: Final = "input"
@@ -75,15 +89,15 @@ def emit(request: EmitRequest) -> Artifact:
     """
     precision = request.plan.precision
     _check_request(request)
-    tools = _core_ml_tools()
-    target = _target(tools, request.deployment_target)
+    tools = core_ml_tools()
+    target = target_named(tools, request.deployment_target)
     start = time.perf_counter()
     try:
-        module, exported = _exported(request)
+        module, exported = exported_program(request)
         model = _converted(tools, exported, target, request)
         model.save(str(request.path))
-        _settle(request.path, request.metadata)
-        notes = _checked(request, module)
+        settle(request.path, request.metadata)
+        notes = checked(request, read_program(request.path), module)
     except LspdmobileError:
         shutil.rmtree(request.path, ignore_errors=True)
         raise
@@ -109,9 +123,6 @@ def _check_request(request: EmitRequest) -> None:
         raise BadInputError(message)
     if fault := misfit(precision, request.layout, request.deployment_target):
         raise BadInputError(fault)
-    if request.keep_fp32 and precision not in (Precision.FP16, Precision.W8):
-        message = f"Core ML {precision}: operations can be kept in float32 in fp16 and w8 only"
-        raise BadInputError(message)
     if request.path.suffix != SUFFIX:
         message = f"{request.path}: a Core ML package's name must end in {SUFFIX}"
         raise BadInputError(message)
@@ -120,7 +131,12 @@ def _check_request(request: EmitRequest) -> None:
         raise BadInputError(message)
 
 
-def _core_ml_tools() -> Any:
+def core_ml_tools() -> Any:
+    """Import Core ML Tools.
+
+    Raises:
+        EnvironmentLacksError: It is absent.
+    """
     try:
         import coremltools
         import coremltools.optimize.coreml
@@ -130,8 +146,12 @@ def _core_ml_tools() -> Any:
     return coremltools
 
 
-def _target(tools: Any, name: str) -> Any:
-    """Give Core ML Tools' constant of a deployment target such as ``iOS17``."""
+def target_named(tools: Any, name: str) -> Any:
+    """Give Core ML Tools' constant of a deployment target such as ``iOS17``.
+
+    Raises:
+        BadInputError: It knows none of that name.
+    """
     names = {target.name.lower(): target for target in tools.target if target.name.startswith("iOS")}
     try:
         return names[name.lower()]
@@ -140,7 +160,7 @@ def _target(tools: Any, name: str) -> Any:
         raise BadInputError(message) from None
 
 
-def _exported(request: EmitRequest) -> tuple["GraphModule | None", "ExportedProgram"]:
+def exported_program(request: EmitRequest) -> tuple["GraphModule | None", "ExportedProgram"]:
     """Give the exported program, and under ``w8a8`` the quantized module it came from."""
     import torch
 
@@ -159,19 +179,14 @@ def _converted(tools: Any, exported: "ExportedProgram", target: Any, request: Em
     import numpy as np
 
     precision, input_size = request.plan.precision, request.input_size
-    arithmetic = tools.precision.FLOAT32 if precision is Precision.FP32 else tools.precision.FLOAT16
-    if request.keep_fp32:
-        arithmetic = tools.transform.FP16ComputePrecision(
-            op_selector=lambda operation: not any(value.name in request.keep_fp32 for value in operation.outputs)
-        )
     model = tools.convert(
         exported,
         convert_to="mlprogram",
         minimum_deployment_target=target,
-        compute_precision=arithmetic,
+        compute_precision=compute_precision(tools, request),
         inputs=[tools.TensorType(name=INPUT_NAME, shape=(1, 3, *input_size), dtype=np.float32)],
         outputs=[tools.TensorType(name=OUTPUT_NAME, dtype=np.float32)],
-        pass_pipeline=_pipeline(tools),
+        pass_pipeline=pass_pipeline(tools),
         skip_model_load=True,
     )
     if precision is not Precision.W8:
@@ -183,6 +198,23 @@ def _converted(tools: Any, exported: "ExportedProgram", target: Any, request: Em
     return optimize.linear_quantize_weights(model, optimize.OptimizationConfig(global_config=weights))
 
 
+def compute_precision(tools: Any, request: EmitRequest) -> Any:
+    """Give Core ML Tools' ``compute_precision``: one for all operations, or a choice where some stay in float32.
+
+    Raises:
+        BadInputError: The precision has no such choice.
+    """
+    precision = request.plan.precision
+    if not request.keep_fp32:
+        return tools.precision.FLOAT32 if precision is Precision.FP32 else tools.precision.FLOAT16
+    if precision not in (Precision.FP16, Precision.W8):
+        message = f"Core ML {precision}: operations can be kept in float32 in fp16 and w8 only"
+        raise BadInputError(message)
+    return tools.transform.FP16ComputePrecision(
+        op_selector=lambda operation: not any(value.name in request.keep_fp32 for value in operation.outputs)
+    )
+
+
 def _check_kept(request: EmitRequest, program: Program) -> None:
     """Refuse a file in which an operation that was to stay in float32 did not."""
     types = {value.name: value.type for o in program.operations for value in o.outputs}
@@ -192,7 +224,7 @@ def _check_kept(request: EmitRequest, program: Program) -> None:
         raise ConversionError(message)
 
 
-def _pipeline(tools: Any) -> Any:
+def pass_pipeline(tools: Any) -> Any:
     """Give Core ML Tools' passes without the one that rescales additions.
 
     It divides both inputs of an addition by one input's scale; where the scales differ more than some 250 times, the
@@ -203,7 +235,7 @@ def _pipeline(tools: Any) -> Any:
     return pipeline
 
 
-def _settle(path: Path, metadata: Mapping[str, str]) -> None:
+def settle(path: Path, metadata: Mapping[str, str]) -> None:
     """Write the metadata, and take out what differs from one emission to the next."""
     from coremltools.proto import Model_pb2
 
@@ -232,16 +264,24 @@ def _rename_items(manifest: Path) -> None:
     manifest.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
 
 
-def _checked(request: EmitRequest, module: "GraphModule | None") -> tuple[str, ...]:
-    """Read the package back and compare it with what was asked for; gives notes for the report."""
-    path, program = request.path, read_program(request.path)
+def checked(request: EmitRequest, program: Program, module: "GraphModule | None") -> tuple[str, ...]:
+    """Compare a program read back from disk with what was asked for; gives notes for the report.
+
+    Args:
+        request: What was asked for.
+        program: What the file holds.
+        module: Under ``w8a8``, the quantized module that was converted.
+
+    Raises:
+        ConversionError: The file holds something else.
+    """
     integer_layers = 0
     if module is not None:
         from quantization.graph import activation_grids, weight_scales_by_node
 
         integer_layers = len(weight_scales_by_node(module))
         if integer_layers == 0:
-            message = f"{path}: the plan quantizes no layer; w8a8 would be a float file in disguise"
+            message = f"{program.path}: the plan quantizes no layer; w8a8 would be a float file in disguise"
             raise ConversionError(message)
         check_scales(program, {name: grid.scale for name, grid in activation_grids(module).items()})
     large = too_large_for_float16(program) if request.plan.precision is Precision.FP16 else ()

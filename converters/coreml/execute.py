@@ -29,24 +29,32 @@ def open_executor(path: Path, *, threads: int = 1) -> Executor:
     """
     if sys.platform == "darwin":
         return CoreMlExecutor(path)
-    return MilExecutor(path, threads=threads)
+    return MilExecutor(read_program(path), threads=threads)
 
 
 class MilExecutor:
-    """Runs a package with our own interpreter, several pictures at once where the program keeps them apart."""
+    """Runs a program with our own interpreter, several pictures at once where the program keeps them apart.
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    Args:
+        program: Read from disk.
+        threads: Of torch.
+        what: What of the file is run, for the name; empty where it is the whole file.
+    """
+
+    def __init__(self, program: Program, *, threads: int = 1, what: str = "") -> None:
         from converters.coreml.mil.program import MilProgram
 
         self._threads = threads
-        self._program = MilProgram.load(path)
+        self._what = what
+        self._program = MilProgram(program)
         self._input, self._output = picture_to_heatmaps(self._program.program)
 
     @property
     def name(self) -> str:
         """What runs the package, with its version."""
         arithmetic = "emulated fp16" if self._program.uses_float16 else "fp32"
-        return f"MIL executor {__version__} ({arithmetic}; not the Neural Engine)"
+        name = f"MIL executor {__version__} ({arithmetic}; not the Neural Engine)"
+        return f"{name} on {self._what}" if self._what else name
 
     @property
     def caveat(self) -> str:

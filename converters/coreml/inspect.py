@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Final
 
 from converters.coreml.mil.constants import Constant
-from converters.coreml.mil.package import NamedType, read_program
+from converters.coreml.mil.package import NamedType, Program, read_program
 from lspdmobile.artifact import ArtifactFacts, TensorFacts
 
-__all__ = ["inspect"]
+__all__ = ["contents", "inspect"]
 
 _PARAMETER_DTYPES: Final = ("bool", "string", "int32", "int64", "uint32")
 _FLEXIBLE: Final = -1
@@ -27,14 +27,7 @@ def inspect(path: Path) -> ArtifactFacts:
         ConversionError: It has several functions, states or image inputs.
     """
     program = read_program(path)
-    weights: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
-    for operation in program.operations:
-        if operation.kind != "const":
-            kinds[operation.kind] += 1
-        for bound in (bound for bounds in operation.inputs.values() for bound in bounds):
-            if isinstance(bound, Constant) and _is_weight(bound):
-                weights[bound.type.dtype.name] += bound.stored_bytes
+    kinds, weights = contents(program)
     return ArtifactFacts(
         inputs=tuple(_facts(value) for value in program.inputs),
         outputs=tuple(_facts(value) for value in program.outputs),
@@ -43,6 +36,19 @@ def inspect(path: Path) -> ArtifactFacts:
         delegation=None,
         metadata=program.metadata,
     )
+
+
+def contents(program: Program) -> tuple[Counter[str], Counter[str]]:
+    """Count operations by kind, without constants, and weight bytes by the dtype they are stored in."""
+    kinds: Counter[str] = Counter()
+    weights: Counter[str] = Counter()
+    for operation in program.operations:
+        if operation.kind != "const":
+            kinds[operation.kind] += 1
+        for bound in (bound for bounds in operation.inputs.values() for bound in bounds):
+            if isinstance(bound, Constant) and _is_weight(bound):
+                weights[bound.type.dtype.name] += bound.stored_bytes
+    return kinds, weights
 
 
 def _is_weight(constant: Constant) -> bool:

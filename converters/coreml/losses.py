@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.coreml.execute import picture_to_heatmaps
-from converters.coreml.mil.package import read_program
+from converters.coreml.mil.package import Program, read_program
 from lspdmobile.artifact import PrecisionLoss
 
-__all__ = ["precision_losses", "tools_name"]
+__all__ = ["losses_of", "precision_losses", "tools_name"]
 
 _CAST_SUFFIX = "_cast_fp16"
 
@@ -23,10 +23,14 @@ def precision_losses(path: Path, pictures: NDArray[np.float32]) -> tuple[Precisi
         BadInputError: The package is damaged or not an ML Program from one picture to one set of heatmaps.
         ConversionError: The program holds something that cannot be executed here.
     """
+    return losses_of(read_program(path), pictures)
+
+
+def losses_of(program: Program, pictures: NDArray[np.float32]) -> tuple[PrecisionLoss, ...]:
+    """Give what :func:`precision_losses` gives, of a program that was read already; the errors are the same."""
     from converters.coreml.mil.precision import scan_precision, troubled
     from converters.coreml.mil.program import MilProgram
 
-    program = read_program(path)
     name = picture_to_heatmaps(program)[0].name
     compute = MilProgram(program).uses_float16
     scan = scan_precision(program, [{name: p[None]} for p in pictures], compute="stated" if compute else "fp16")

@@ -13,7 +13,7 @@ from converters.executorch.program import missing
 from lspdmobile.artifact import ArtifactFacts, Executor, PrecisionLoss
 from lspdmobile.errors import BadInputError, ConversionError
 
-__all__ = ["ExecuTorchExecutor", "open_executor", "precision_losses"]
+__all__ = ["ExecuTorchExecutor", "check_borders", "open_executor", "precision_losses"]
 
 
 def open_executor(path: Path, *, threads: int = 1) -> Executor:
@@ -28,7 +28,7 @@ def open_executor(path: Path, *, threads: int = 1) -> Executor:
         message = f"threads must be at least 1, not {threads}"
         raise ValueError(message)
     facts = inspect(path)
-    _check_borders(path, facts)
+    check_borders(path, facts)
     return ExecuTorchExecutor(path, facts, threads)
 
 
@@ -120,8 +120,8 @@ class ExecuTorchExecutor:
         self._loaded.add(self)
 
 
-def _check_borders(path: Path, facts: ArtifactFacts) -> None:
-    """Refuse files that do not take one picture and give one set of heatmaps."""
+def check_borders(path: Path, facts: ArtifactFacts) -> None:
+    """Refuse files that do not take one picture and give one set of heatmaps, with a BadInputError."""
     for what, tensors in (("input", facts.inputs), ("output", facts.outputs)):
         if len(tensors) != 1:
             message = f"{path}: has {len(tensors)} {what}s; only files with one {what} can be run"

@@ -12,7 +12,7 @@ from converters.executorch.program import XNNPACK, XnnGraph, forward_plan, read_
 from lspdmobile.artifact import ArtifactFacts, Delegation, TensorFacts
 from lspdmobile.errors import BadInputError
 
-__all__ = ["METADATA_METHOD", "inspect"]
+__all__ = ["METADATA_METHOD", "facts_of", "inspect", "kernel_calls"]
 
 METADATA_METHOD: Final = "lspdmobile_metadata"
 """Constant method whose one output is a JSON object of text entries."""
@@ -42,7 +42,15 @@ def inspect(path: Path) -> ArtifactFacts:
         BadInputError: The file is unreadable, truncated or no ExecuTorch program.
         EnvironmentLacksError: executorch is absent.
     """
-    program = read_program(path)
+    return facts_of(path, read_program(path))
+
+
+def facts_of(path: Path, program: Any) -> ArtifactFacts:
+    """Give what :func:`inspect` gives, of a program that was read from ``path``.
+
+    Raises:
+        BadInputError: The program contradicts itself.
+    """
     try:
         return _facts(path, program)
     except (LookupError, AttributeError, TypeError, ValueError) as error:
@@ -55,7 +63,7 @@ def _facts(path: Path, program: Any) -> ArtifactFacts:
     graphs = tuple(xnnpack_graphs(program, path))
     inside = Counter(f"xnnpack::{node.kind}" for graph in graphs for node in graph.nodes)
     inside.update(f"delegate::{delegate.id}" for delegate in plan.delegates if delegate.id != XNNPACK)
-    outside = _kernel_calls(plan)
+    outside = kernel_calls(plan)
     return ArtifactFacts(
         inputs=_tensors(plan, plan.inputs, "input"),
         outputs=_tensors(plan, plan.outputs, "output"),
@@ -75,7 +83,7 @@ def _delegate_name(identifier: str) -> str:
     return "XNNPACK" if identifier == XNNPACK else str(identifier)
 
 
-def _kernel_calls(plan: Any) -> Counter[str]:
+def kernel_calls(plan: Any) -> Counter[str]:
     """Count the operators that no delegate took."""
     calls: Counter[str] = Counter()
     for chain in plan.chains:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lspdmobile.choices import Layout, Verdict, parse_formats, parse_precisions
+from lspdmobile.choices import Backend, Layout, Verdict, parse_formats, parse_precisions
 from lspdmobile.cli.app import app
 from lspdmobile.cli.options import (
     ArchOpt,
@@ -40,6 +40,9 @@ def export(
     precisions: Annotated[
         str, typer.Option("--precision", "-p", help="Comma list of fp32, fp16, w8, w8a8 (int8), w8a16.")
     ] = "fp16,w8a8",
+    backend: Annotated[
+        Backend, typer.Option("--backend", help="What ExecuTorch artifacts are delegated to.")
+    ] = Backend.XNNPACK,
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder to make.")] = Path("runs/export"),
     calib: Annotated[
         Path | None,
@@ -99,6 +102,7 @@ def export(
             evaluation_samples=evaluation_samples,
             seed=seed,
             gate=Gate(max_drop=max_drop, drop_type=DropType(drop_type)),
+            backend=backend,
             layout=layout,
             deployment_target=target,
             threads=threads,

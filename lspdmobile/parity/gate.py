@@ -38,7 +38,8 @@ class Gate:
         max_drift_p95_cells: Largest 95th percentile of the drift, in heatmap cells.
         max_relative_error_fp32: Largest relative heatmap error of a float32 artifact.
         max_relative_error_fp16: The same for float16 artifacts.
-        max_relative_error_fp16_coreml: The same for float16 Core ML, which computes in float16 throughout.
+        max_relative_error_fp16_coreml: The same for float16 Core ML, which computes in float16 throughout, also inside
+            a ``.pte``; ExecuTorch has float16 from no other backend.
     """
 
     max_drop: float = 1.0
@@ -63,8 +64,8 @@ class Gate:
         if precision is Precision.FP32:
             return self.max_relative_error_fp32
         if precision is Precision.FP16:
-            coreml = artifact_format is Format.COREML
-            return self.max_relative_error_fp16_coreml if coreml else self.max_relative_error_fp16
+            throughout = artifact_format in (Format.COREML, Format.EXECUTORCH)
+            return self.max_relative_error_fp16_coreml if throughout else self.max_relative_error_fp16
         return None
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from lspdmobile.choices import Verdict
 from lspdmobile.drawing import draw_skeleton
-from lspdmobile.report.schema import ArtifactEntry, ParityEntry, Report
+from lspdmobile.report.schema import ParityEntry, Report
 from lspdmobile.report.style import style_sheet
 from lspdmobile.report.tables import MISSING, fraction, metric_name, milliseconds, parity_rows, pixels, size
 from lspdmobile.skeleton import Skeleton
@@ -131,13 +131,9 @@ def _parity(report: Report) -> str:
     return _table(caption, ("network", "verdict", *headings, "drop in points", "executed by"), rows)
 
 
-def _label(artifact: ArtifactEntry) -> str:
-    return f"{artifact.format.value} {artifact.precision.value}"
-
-
 def _reasons(report: Report) -> str:
     items = [
-        f"<li><strong>{escape(_label(a))}</strong> ({escape(a.verdict.value)}): {escape(reason)}</li>"
+        f"<li><strong>{escape(a.label)}</strong> ({escape(a.verdict.value)}): {escape(reason)}</li>"
         for a in report.artifacts
         for reason in (*a.reasons, *a.notes)
     ]
@@ -147,7 +143,7 @@ def _reasons(report: Report) -> str:
 def _joints(report: Report) -> str:
     name = metric_name(report)
     reference = report.reference.per_joint.get(name, {})
-    measured = [(_label(a), a.parity) for a in report.artifacts if a.parity is not None]
+    measured = [(a.label, a.parity) for a in report.artifacts if a.parity is not None]
     joints = dict.fromkeys([*reference, *(j for _, parity in measured for j in parity.per_joint_drift_px)])
     if not joints:
         return ""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator
 
 from lspdmobile.artifact import TensorFacts, sha256_of, size_in_bytes
-from lspdmobile.choices import Format, Layout, Precision
+from lspdmobile.choices import Backend, Format, Layout, Precision
 from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.report.files import Entry, File, read_file
 from lspdmobile.skeleton import Skeleton
@@ -81,6 +81,7 @@ class ManifestArtifact(Entry):
     layout: Layout
     input: TensorEntry
     output: TensorEntry
+    backend: Backend | None = None
 
 
 class GoldenEntry(Entry):

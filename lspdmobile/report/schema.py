@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Field
 
 from lspdmobile.artifact import Delegation
-from lspdmobile.choices import Format, Layout, Precision, Verdict
+from lspdmobile.choices import Backend, Format, Layout, Precision, Verdict
 from lspdmobile.parity.compare import Parity
 from lspdmobile.parity.drop import MetricDrop
 from lspdmobile.report.files import Entry, File, read_file
@@ -159,7 +159,10 @@ class DelegationEntry(Entry):
 
 
 class ArtifactEntry(Entry):
-    """One artifact of the run; fields that a failed conversion leaves unknown are null."""
+    """One artifact of the run; fields that a failed conversion leaves unknown are null.
+
+    ``backend`` is what an ExecuTorch artifact is delegated to, null for the other formats.
+    """
 
     file: str
     format: Format
@@ -180,6 +183,13 @@ class ArtifactEntry(Entry):
     notes: tuple[str, ...] = ()
     kept_fp32: tuple[str, ...] = ()
     caveat: str = ""
+    backend: Backend | None = None
+
+    @property
+    def label(self) -> str:
+        """What tables and reasons call it, such as ``tflite w8a8`` or ``executorch coreml fp16``."""
+        backend = [self.backend.value] if self.backend not in (None, Backend.XNNPACK) else []
+        return " ".join([self.format.value, *backend, self.precision.value])
 
 
 class StudentEntry(Entry):

@@ -167,7 +167,7 @@ def parity_rows(report: Report) -> list[ParityRow]:
 
 def _artifact_row(artifact: ArtifactEntry) -> ParityRow:
     return ParityRow(
-        name=f"{artifact.format.value} {artifact.precision.value}",
+        name=artifact.label,
         megabytes=megabytes(artifact.bytes),
         macs=amount(artifact.macs),
         params=amount(artifact.params),
@@ -213,7 +213,7 @@ def parity_table(report: Report) -> Table:
 def reason_lines(report: Report, *, only_failures: bool = False) -> list[str]:
     """Give one line per reason: ``tflite w8a8: 95% of the joints drift by …``."""
     return [
-        f"{artifact.format.value} {artifact.precision.value}: {reason}"
+        f"{artifact.label}: {reason}"
         for artifact in report.artifacts
         for reason in artifact.reasons
         if artifact.verdict is Verdict.FAIL or not only_failures
@@ -222,7 +222,7 @@ def reason_lines(report: Report, *, only_failures: bool = False) -> list[str]:
 
 def note_lines(report: Report) -> list[str]:
     """Give one line per note on an artifact, and each thing that running them here cannot show, once."""
-    notes = [f"{a.format.value} {a.precision.value}: {note}" for a in report.artifacts for note in a.notes]
+    notes = [f"{a.label}: {note}" for a in report.artifacts for note in a.notes]
     return notes + list(dict.fromkeys(f"note: {a.caveat}" for a in report.artifacts if a.caveat))
 
 

@@ -31,6 +31,8 @@ def test_the_layers_hold() -> None:
         ("lspdmobile/errors.py", "from lspdmobile.decode import decode"),
         ("quantization/plan.py", "import converters"),
         ("converters/tflite/emit.py", "import converters.coreml.emit"),
+        ("converters/executorch/inspect.py", "import converters.coreml.mil.package"),
+        ("converters/executorch/execute.py", "import converters.executorch_coreml.execute"),
         ("converters/coreml/emit.py", "from quantization.calibrate import calibrate"),
         ("lspdmobile/networks/blocks.py", "from lspdmobile.run import export"),
     ],

@@ -1,0 +1,10 @@
+"""ExecuTorch ``.pte`` whose network is a Core ML program: the phone's ExecuTorch runtime hands it to Core ML.
+
+The one place that knows two formats (docs/adr/0002-core-ml-inside-pte.md).
+"""
+
+from converters.executorch_coreml.emit import SUFFIX, emit, misfit, supported
+from converters.executorch_coreml.execute import open_executor
+from converters.executorch_coreml.inspect import inspect
+
+__all__ = ["SUFFIX", "emit", "inspect", "misfit", "open_executor", "supported"]
