@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import lspdmobile
-from converters import FORMATS
-from lspdmobile.choices import Format
+from converters import BACKENDS, FORMATS
+from lspdmobile.choices import Backend, Format
 
 DOC = Path(lspdmobile.__file__).parent.parent / "docs" / "formats.md"
 COLUMNS = {Format.COREML: 2, Format.TFLITE: 3, Format.EXECUTORCH: 4}
@@ -21,6 +21,11 @@ def row(name: str, form: Format) -> str:
 @pytest.mark.parametrize("form", Format)
 def test_the_precisions_are_those_the_converter_takes(form: Format) -> None:
     assert row("precisions", form).split() == list(FORMATS[form].supported())
+
+
+def test_the_precisions_of_the_core_ml_backend_are_those_it_takes() -> None:
+    line = next(x for x in DOC.read_text(encoding="utf-8").splitlines() if x.startswith("| precisions with `--backend"))
+    assert line.split("|")[2].split() == list(BACKENDS[Backend.COREML].supported())
 
 
 @pytest.mark.parametrize("form", Format)

@@ -1,6 +1,5 @@
 """Saved packages to test on: small MIL programs built by hand, and a tiny pose network in every precision."""
 
-import gc
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,16 +21,6 @@ SIZE = (64, 48)
 
 SaveProgram = Callable[..., Path]
 Edit = Callable[[Path, Callable[[Any], None]], None]
-
-
-@pytest.fixture(scope="session")
-def core_ml_tools() -> Any:
-    """Core ML Tools; what importing it made is exempt from the full garbage collection it runs on each conversion."""
-    import coremltools
-
-    gc.collect()
-    gc.freeze()
-    return coremltools
 
 
 @pytest.fixture
