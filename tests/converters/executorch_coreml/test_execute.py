@@ -47,7 +47,8 @@ def test_the_file_gives_the_networks_heatmaps_up_to_its_precision(
     world: "World", emitted: Emitted, precision: Precision, low: float, high: float
 ) -> None:
     found = executorch_coreml.open_executor(emitted[precision].path).heatmaps(world.pictures)
-    assert (found.dtype, found.shape) == (np.float32, world.heatmaps.shape)
+    assert found.dtype == np.float32
+    assert found.shape == world.heatmaps.shape
     assert low <= world.error(found) < high
 
 
