@@ -5,13 +5,16 @@ What is written is for XNNPACK unless ``converters.BACKENDS`` is asked for anoth
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from converters import executorch, executorch_coreml
 from converters.executorch import SUFFIX, emit, misfit, supported
 from converters.executorch.program import forward_plan, read_program
 from converters.executorch_coreml.embedded import CORE_ML
-from lspdmobile.artifact import ArtifactFacts, Converter, Executor
+from lspdmobile.artifact import ArtifactFacts, Converter, Executor, PrecisionLoss
 
-__all__ = ["SUFFIX", "emit", "inspect", "misfit", "open_executor", "supported"]
+__all__ = ["SUFFIX", "emit", "inspect", "misfit", "open_executor", "precision_losses", "supported"]
 
 
 def open_executor(path: Path, *, threads: int = 1) -> Executor:
@@ -22,6 +25,11 @@ def open_executor(path: Path, *, threads: int = 1) -> Executor:
 def inspect(path: Path) -> ArtifactFacts:
     """Read what is inside a ``.pte``, whatever it is delegated to; errors are those of its backend's reader."""
     return _reader(path).inspect(path)
+
+
+def precision_losses(path: Path, pictures: NDArray[np.float32]) -> tuple[PrecisionLoss, ...]:
+    """Tell what float16 arithmetic loses in a ``.pte``, whatever it is delegated to."""
+    return _reader(path).precision_losses(path, pictures)
 
 
 def _reader(path: Path) -> Converter:

@@ -6,14 +6,13 @@ graph for passes whose operators the graph does not have. For one call, node his
 idle passes are left out. Where a future version looks different, nothing is changed and the lowering is only slower.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from torch.export import ExportedProgram
 
-__all__ = ["lower"]
+__all__ = ["lower", "replaced"]
 
 _NEEDED_BY: Final = {
     "ConvertToUpsampleBilinear2d": ("index",),
@@ -65,7 +64,7 @@ def _lean(exported: ExportedProgram, *, enabled: bool) -> Iterator[None]:
         yield
         return
     stock: Any = getattr(xnnpack_preprocess, "XNNPACKPassManager", None)
-    with _replaced(NodeSource, "__deepcopy__", lambda self, _: self):
+    with replaced(NodeSource, "__deepcopy__", lambda self, _: self):
         if stock is None:
             yield
             return
@@ -76,7 +75,7 @@ def _lean(exported: ExportedProgram, *, enabled: bool) -> Iterator[None]:
             made.passes = [each for each in made.passes if each.__name__ not in idle]
             return made
 
-        with _replaced(xnnpack_preprocess, "XNNPACKPassManager", manager):
+        with replaced(xnnpack_preprocess, "XNNPACKPassManager", manager):
             yield
 
 
@@ -86,8 +85,9 @@ def _idle_passes(exported: ExportedProgram) -> frozenset[str]:
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, value: Callable[..., Any]) -> Iterator[None]:
-    had = copy.copy(vars(owner).get(name))
+def replaced(owner: Any, name: str, value: Callable[..., Any]) -> Iterator[None]:
+    """Give an attribute another value while the block runs."""
+    had = vars(owner).get(name)
     setattr(owner, name, value)
     try:
         yield

@@ -21,8 +21,17 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
 from converters import coreml, executorch
-from converters.coreml.emit import checked, core_ml_tools, exported_program, pass_pipeline, settle, target_named
+from converters.coreml.emit import (
+    checked,
+    compute_precision,
+    core_ml_tools,
+    exported_program,
+    pass_pipeline,
+    settle,
+    target_named,
+)
 from converters.executorch.inspect import METADATA_METHOD
+from converters.executorch.lowering import replaced
 from converters.executorch.program import missing, read_program
 from converters.executorch_coreml.embedded import METADATA, PACKAGE, written
 from converters.executorch_coreml.execute import only_program
@@ -72,7 +81,7 @@ def emit(request: EmitRequest) -> Artifact:
     try:
         module, exported = exported_program(request)
         request.path.write_bytes(_lowered(exported, request, tools, target))
-        notes = checked(only_program(request.path, read_program(request.path)), precision, module)
+        notes = checked(request, only_program(request.path, read_program(request.path)), module)
     except LspdmobileError:
         request.path.unlink(missing_ok=True)
         raise
@@ -111,14 +120,18 @@ def _lowered(exported: "ExportedProgram", request: EmitRequest, tools: Any, targ
     from executorch.backends.apple.coreml.partition import CoreMLPartitioner
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-    precision = request.plan.precision
+    arithmetic = compute_precision(tools, request)
     specs = CoreMLBackend.generate_compile_specs(
         minimum_deployment_target=target,
-        compute_precision=tools.precision.FLOAT32 if precision is Precision.FP32 else tools.precision.FLOAT16,
-        op_linear_quantizer_config=_INT8_WEIGHTS if precision is Precision.W8 else None,
+        compute_precision=arithmetic if isinstance(arithmetic, tools.precision) else tools.precision.FLOAT16,
+        op_linear_quantizer_config=_INT8_WEIGHTS if request.plan.precision is Precision.W8 else None,
         pass_names=list(pass_pipeline(tools).passes),
     )
-    with warnings.catch_warnings():
+    with (
+        # The specs are text and name one precision for all operations; what is wanted may be a choice among them.
+        replaced(CoreMLBackend, "model_compute_precision_from_compile_specs", staticmethod(lambda _: arithmetic)),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         edge = to_edge_transform_and_lower(
             exported,

@@ -5,17 +5,21 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from converters.coreml.execute import MilExecutor
+from converters.coreml.losses import losses_of
 from converters.coreml.mil.package import Program
 from converters.executorch.execute import ExecuTorchExecutor, check_borders
 from converters.executorch.inspect import kernel_calls
 from converters.executorch.program import forward_plan, missing, read_program
 from converters.executorch_coreml.embedded import CORE_ML, core_ml_files, mil_program
 from converters.executorch_coreml.inspect import inspect
-from lspdmobile.artifact import ArtifactFacts, Executor
+from lspdmobile.artifact import ArtifactFacts, Executor, PrecisionLoss
 from lspdmobile.errors import BadInputError, ConversionError
 
-__all__ = ["only_program", "open_executor"]
+__all__ = ["only_program", "open_executor", "precision_losses"]
 
 _WHAT: Final = "the Core ML program inside the .pte"
 
@@ -46,6 +50,17 @@ def open_executor(path: Path, *, threads: int = 1) -> Executor:
     program = only_program(path, read_program(path))
     _check_shapes(program, facts)
     return MilExecutor(program, threads=threads, what=_WHAT)
+
+
+def precision_losses(path: Path, pictures: NDArray[np.float32]) -> tuple[PrecisionLoss, ...]:
+    """Scan the Core ML program inside a file on normalised pictures ``[N, 3, H, W]``, as a package is scanned.
+
+    Raises:
+        BadInputError: The file is damaged, or takes something else than a picture.
+        ConversionError: Part of the network is outside of Core ML, or the program cannot be executed here.
+        EnvironmentLacksError: executorch is absent.
+    """
+    return losses_of(only_program(path, read_program(path)), pictures)
 
 
 def only_program(path: Path, program: Any) -> Program:

@@ -87,3 +87,14 @@ def test_inspect_says_what_float16_would_lose(loud: list[object], cli: Cli, worl
     seen = cli("inspect", half, "--float16", "--data", world.people)
     assert "float16 holds every value it computes with" in seen.out
     assert "float16" not in cli("inspect", half, "--json").json
+
+
+def test_repair_reaches_the_core_ml_program_inside_a_pte(cli: Cli, world: World) -> None:
+    arguments = ["-f", "executorch", "--backend", "coreml", "-p", "fp16", "--data", world.people]
+    done = cli("export", world.rewrite(louder), *arguments, "--calib", world.people, "-o", world.output, "--repair")
+    assert done.code == 0, done.out + done.err
+    (half,) = json.loads((world.output / "report.json").read_text(encoding="utf-8"))["artifacts"]
+    assert 3 <= len(half["kept_fp32"]) < 10
+    assert set(half["weight_bytes_by_dtype"]) == {"float16", "float32"}
+    seen = cli("inspect", world.output / half["file"], "--float16", "--data", world.people)
+    assert "float16 holds every value it computes with" in seen.out
