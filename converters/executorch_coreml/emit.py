@@ -31,7 +31,6 @@ from converters.coreml.emit import (
     target_named,
 )
 from converters.executorch.inspect import METADATA_METHOD
-from converters.executorch.lowering import replaced
 from converters.executorch.program import missing, read_program
 from converters.executorch_coreml.embedded import METADATA, PACKAGE, written
 from converters.executorch_coreml.execute import only_program
@@ -119,6 +118,8 @@ def _lowered(exported: "ExportedProgram", request: EmitRequest, tools: Any, targ
     from executorch.backends.apple.coreml.compiler import CoreMLBackend
     from executorch.backends.apple.coreml.partition import CoreMLPartitioner
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+
+    from converters.executorch.lowering import replaced
 
     arithmetic = compute_precision(tools, request)
     specs = CoreMLBackend.generate_compile_specs(
