@@ -1,4 +1,5 @@
-"""Emitters and executors, one sub-package per format. ``FORMATS`` and ``BACKENDS`` are the whole registry.
+"""Emitters and executors, one sub-package per format. ``FORMATS``, ``BACKENDS`` and ``COMPARISONS`` are the
+whole registry.
 
 Importing this package imports no converter library: each function imports what it needs.
 """
@@ -7,9 +8,10 @@ from typing import Final
 
 from converters import coreml, executorch, executorch_coreml, pte, tflite
 from lspdmobile.artifact import Converter
-from lspdmobile.choices import Backend, Format
+from lspdmobile.choices import Backend, Format, Precision
+from lspdmobile.deviation import CompareWithPlan
 
-__all__ = ["BACKENDS", "FORMATS", "emitter"]
+__all__ = ["BACKENDS", "COMPARISONS", "FORMATS", "emitter"]
 
 FORMATS: Final[dict[Format, Converter]] = {
     Format.COREML: coreml,
@@ -22,6 +24,12 @@ BACKENDS: Final[dict[Backend, Converter]] = {
     Backend.COREML: executorch_coreml,
 }
 """What writes ExecuTorch files for each backend; ``FORMATS`` reads them all."""
+
+COMPARISONS: Final[dict[tuple[Format, Precision], CompareWithPlan]] = {
+    (Format.COREML, Precision.W8): coreml.deviation,
+    (Format.COREML, Precision.W8A8): coreml.deviation,
+}
+"""Files whose every layer can be computed in the plan's own arithmetic; other runtimes round integers in their own way."""
 
 
 def emitter(form: Format, backend: Backend) -> Converter:

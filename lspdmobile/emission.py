@@ -9,15 +9,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from converters import emitter
+from converters import COMPARISONS, emitter
 from lspdmobile.artifact import Artifact, ArtifactFacts, EmitRequest, PrecisionLoss, sha256_of, size_in_bytes
 from lspdmobile.choices import Backend, Format, Precision, Verdict
+from lspdmobile.deviation import Deviation
 from lspdmobile.errors import BadInputError, LspdmobileError
 from lspdmobile.fusion import Fused
 from lspdmobile.measuring import Comparison, Progress, Reference, measure
 from lspdmobile.parity import judge
 from lspdmobile.report.html import WorstPicture
-from lspdmobile.report.schema import ArtifactEntry, DelegationEntry, ManifestArtifact, TensorEntry
+from lspdmobile.report.schema import ArtifactEntry, DelegationEntry, DeviationEntry, ManifestArtifact, TensorEntry
 from lspdmobile.request import ExportRequest
 from lspdmobile.run_folder import metadata_of
 from quantization.plan import QuantizationPlan
@@ -68,19 +69,21 @@ def judged_artifact(job: Job, form: Format, precision: Precision) -> Judged:
         facts = converter.inspect(artifact.path)
         executor = converter.open_executor(artifact.path, threads=job.request.threads)
         heatmaps, latency = measure(executor, reference.views, f"execute {name}", job.progress)
+        deviation = _deviation(job, artifact)
     except BadInputError:
         raise
     except LspdmobileError as error:
         _remove(job.folder / blank.file)
         return Judged(entry=blank.model_copy(update={"reasons": (str(error),)}))
     found = reference.compared_with(heatmaps)
-    verdict, reasons = judge(found.parity, found.drop, precision, form, gate=job.request.gate)
+    verdict, reasons = judge(found.parity, found.drop, precision, form, deviation=deviation, gate=job.request.gate)
     entry = blank.model_copy(
         update={
             **_file_fields(artifact, facts),
             "executed_by": executor.name,
             "latency_ms": round(latency, 3),
             "parity": reference.entry(found),
+            "deviation": DeviationEntry.of(deviation) if deviation else None,
             "verdict": verdict,
             "reasons": reasons,
             "kept_fp32": kept,
@@ -123,6 +126,15 @@ def _precision_notes(losses: tuple[PrecisionLoss, ...], kept: tuple[str, ...]) -
         first, more = losses[0], f" and {len(losses) - 1} more" if len(losses) > 1 else ""
         mend = "" if kept else "; --repair keeps what is needed in float32"
         yield f"float16 arithmetic loses in {first.made_by}: {first.why}{more}{mend}"
+
+
+def _deviation(job: Job, artifact: Artifact) -> Deviation | None:
+    """Compare the file with its plan, where that can be done."""
+    compare = COMPARISONS.get((artifact.format, artifact.precision))
+    if compare is None:
+        return None
+    plan, pictures = job.plans[artifact.precision], job.reference.few_inputs()
+    return compare(artifact.path, network=job.fused.network, plan=plan, pictures=pictures)
 
 
 def _remove(path: Path) -> None:

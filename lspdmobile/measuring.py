@@ -28,6 +28,7 @@ Progress = Callable[[str, int, int], None]
 
 _BATCH: Final = 8
 _TIMED_PICTURES: Final = 20
+_FEW_PICTURES: Final = 16
 _METRIC_ORDER: Final = ("pck@0.2", "oks_ap", "pckh@0.5")
 
 
@@ -86,6 +87,10 @@ class Reference:
             joints=self.student.skeleton.keypoints,
             per_joint=per_joint,
         )
+
+    def few_inputs(self) -> Maps:
+        """Give the first pictures as inputs ``[n, 3, H, W]``, for what looks at every layer and not at every picture."""
+        return self.views.inputs(0, _FEW_PICTURES)
 
     def keypoints(self, heatmaps: Maps, index: int) -> Maps:
         """Decode one picture's heatmaps to ``[K, 3]``: x, y in input pixels, score."""

@@ -22,6 +22,7 @@ from lspdmobile.student import Student, save_student
 __all__ = [
     "BUNDLED",
     "MANIFEST",
+    "PLAN",
     "REPORT",
     "EvaluationEntry",
     "GateEntry",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 BUNDLED: Final = "bundled pictures"
+PLAN: Final = "plan.json"
 REPORT: Final = "report.json"
 MANIFEST: Final = "manifest.json"
 _GOLDEN: Final = "golden"
@@ -135,7 +137,7 @@ def write_run(folder: Path, contents: RunContents) -> None:
     student, report = contents.reference.student, contents.report
     save_student(student, folder / checkpoint_name(student.name))
     _write_json(folder / "fusion.json", contents.certificate.to_dict())
-    _write_json(folder / "plan.json", contents.plans)
+    _write_json(folder / PLAN, contents.plans)
     report.write(folder / REPORT)
     worst = sorted(contents.worst, key=lambda shown: -shown.drift_px)[:_WORST_SHOWN]
     write_html(folder / "report.html", report, worst=worst)

@@ -1,20 +1,27 @@
 """``verify``: check the hashes of a run, execute every artifact again and judge it again."""
 
+import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from converters import FORMATS
+from torch import nn
+
+from converters import COMPARISONS, FORMATS
 from lspdmobile.artifact import sha256_of
-from lspdmobile.choices import Verdict
+from lspdmobile.choices import Precision, Verdict
 from lspdmobile.data.bundled import bundled_pictures
 from lspdmobile.data.views import Views, load_views
+from lspdmobile.deviation import Deviation
 from lspdmobile.errors import BadInputError, GateFailedError, LspdmobileError
+from lspdmobile.fusion import fuse
 from lspdmobile.measuring import Progress, Reference, measure, reference_of
 from lspdmobile.parity import Gate, judge
 from lspdmobile.report.manifest import Manifest, read_manifest
-from lspdmobile.report.schema import ArtifactEntry
-from lspdmobile.run_folder import BUNDLED, MANIFEST, RunReport, checkpoint_name, read_run_report
+from lspdmobile.report.schema import ArtifactEntry, DeviationEntry
+from lspdmobile.run_folder import BUNDLED, MANIFEST, PLAN, RunReport, checkpoint_name, read_run_report
 from lspdmobile.student import Student, load_student
+from quantization.plan import QuantizationPlan
 
 __all__ = ["Verification", "verify"]
 
@@ -47,6 +54,30 @@ class _Check:
     gate: Gate
     threads: int
     progress: Progress
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The fused student."""
+        self.progress("fuse", 0, 1)
+        return fuse(self.reference.student.network, input_size=self.reference.student.contract.input_size).network
+
+    def plan(self, precision: Precision) -> QuantizationPlan:
+        """Read what the artifacts of a precision were made from.
+
+        Raises:
+            BadInputError: It is not there, or damaged.
+            GateFailedError: It is not the plan the manifest lists.
+        """
+        path = self.run / PLAN
+        if PLAN not in self.trusted:
+            message = f"{path}: is not the plan the manifest lists, so there is nothing to compare with; export again"
+            raise GateFailedError(message)
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))[precision.value]
+        except (ValueError, KeyError, TypeError) as error:
+            message = f"{path}: has no plan for {precision}; export again"
+            raise BadInputError(message) from error
+        return QuantizationPlan.from_dict(fields)
 
 
 def verify(run: Path, progress: Progress, *, data: Path | None = None, threads: int = 1) -> Verification:
@@ -124,10 +155,13 @@ def _again(check: _Check, entry: ArtifactEntry) -> ArtifactEntry:
         executor = FORMATS[entry.format].open_executor(check.run / entry.file, threads=check.threads)
         step = f"execute {entry.format} {entry.precision}"
         heatmaps, latency = measure(executor, reference.views, step, check.progress)
+        deviation = _deviation(check, entry)
     except LspdmobileError as error:
         return _failed(entry, str(error))
     found = reference.compared_with(heatmaps)
-    verdict, reasons = judge(found.parity, found.drop, entry.precision, entry.format, gate=check.gate)
+    verdict, reasons = judge(
+        found.parity, found.drop, entry.precision, entry.format, deviation=deviation, gate=check.gate
+    )
     return entry.model_copy(
         update={
             "verdict": verdict,
@@ -136,8 +170,18 @@ def _again(check: _Check, entry: ArtifactEntry) -> ArtifactEntry:
             "caveat": executor.caveat,
             "latency_ms": round(latency, 3),
             "parity": reference.entry(found),
+            "deviation": DeviationEntry.of(deviation) if deviation else None,
         }
     )
+
+
+def _deviation(check: _Check, entry: ArtifactEntry) -> Deviation | None:
+    """Compare the file with its plan, where that can be done."""
+    compare = COMPARISONS.get((entry.format, entry.precision))
+    if compare is None:
+        return None
+    plan, pictures = check.plan(entry.precision), check.reference.few_inputs()
+    return compare(check.run / entry.file, network=check.network, plan=plan, pictures=pictures)
 
 
 def _failed(entry: ArtifactEntry, reason: str) -> ArtifactEntry:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lspdmobile.choices import Precision
+from lspdmobile.errors import BadInputError
 
 __all__ = ["QuantizationPlan", "TensorRange"]
 
@@ -54,6 +55,23 @@ class QuantizationPlan:
             "calibration_sha256": self.calibration_sha256,
             "ranges": {name: [r.low, r.high] for name, r in self.ranges.items()},
         }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Rebuild from :meth:`to_dict`; the calibration inputs are not in it and stay empty.
+
+        Raises:
+            BadInputError: A field is missing or of a wrong kind.
+        """
+        try:
+            return cls(
+                precision=Precision(fields["precision"]),
+                ranges={k: TensorRange(low=float(low), high=float(high)) for k, (low, high) in fields["ranges"].items()},
+                calibration_sha256=str(fields["calibration_sha256"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            message = f"not a quantization plan ({type(error).__name__}: {error}); export again"
+            raise BadInputError(message) from error
 
     def _activations(self) -> dict[str, Any] | None:
         """Describe the activations: int8 asymmetric, int16 symmetric, or None for float."""

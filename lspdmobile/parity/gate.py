@@ -5,7 +5,10 @@ An artifact passes where all of this holds:
 1. its heatmaps have no fault (right shape, finite);
 2. the task metric drops by no more than the budget (point estimate), where there are labels;
 3. 95 % of the joints drift by at most half a heatmap cell;
-4. float artifacts are float: the relative heatmap error stays below a bound of their precision.
+4. float artifacts are float: the relative heatmap error stays below a bound of their precision;
+5. quantized artifacts say what their plan says, where the format lets this be seen (``lspdmobile.deviation``): every
+   channel of every int8 tensor is within a fraction of a step of the plan's own, and so are the heatmaps. Rules 2 and 3
+   judge the plan; they leave room for a wrong scale or a lost bias that happens to cost little on these pictures.
 """
 
 import math
@@ -14,6 +17,7 @@ from enum import StrEnum
 from typing import Final
 
 from lspdmobile.choices import Format, Precision, Verdict
+from lspdmobile.deviation import Deviation
 from lspdmobile.errors import BadInputError
 from lspdmobile.parity.compare import Parity
 from lspdmobile.parity.drop import MetricDrop
@@ -40,6 +44,9 @@ class Gate:
         max_relative_error_fp16: The same for float16 artifacts.
         max_relative_error_fp16_coreml: The same for float16 Core ML, which computes in float16 throughout, also inside
             a ``.pte``; ExecuTorch has float16 from no other backend.
+        max_steps_from_plan: Largest root mean square distance of a channel of an int8 tensor from the plan's, in steps
+            of its grid. Rounding to the grid alone makes 1 / sqrt(12) = 0.29.
+        max_relative_error_from_plan: Largest relative heatmap error of a quantized artifact beside its plan.
     """
 
     max_drop: float = 1.0
@@ -48,6 +55,8 @@ class Gate:
     max_relative_error_fp32: float = 1e-5
     max_relative_error_fp16: float = 1e-2
     max_relative_error_fp16_coreml: float = 5e-3
+    max_steps_from_plan: float = 0.25
+    max_relative_error_from_plan: float = 5e-3
 
     def __post_init__(self) -> None:
         """Refuse a budget that cannot be one.
@@ -86,6 +95,7 @@ def judge(
     precision: Precision,
     format: Format | None,
     *,
+    deviation: Deviation | None = None,
     gate: Gate = _DEFAULT_GATE,
 ) -> tuple[Verdict, tuple[str, ...]]:
     """Judge one artifact.
@@ -95,6 +105,7 @@ def judge(
         metric_drop: None where there are no labels; then drift and heatmap error decide, and the reasons say so.
         precision: Sets the bound on the relative heatmap error.
         format: The artifact's format; None for a PyTorch network.
+        deviation: From its plan; None for float artifacts and where it cannot be known.
         gate: The limits.
 
     Returns:
@@ -106,6 +117,8 @@ def judge(
     limit = gate.max_relative_error(precision, format)
     if limit is not None:
         findings.append(_error_finding(parity, precision, limit))
+    if deviation is not None:
+        findings.append(_plan_finding(deviation, gate))
     failed = tuple(f.sentence for f in findings if not f.holds)
     if failed:
         return Verdict.FAIL, failed
@@ -147,3 +160,17 @@ def _error_finding(parity: Parity, precision: Precision, limit: float) -> _Findi
         f"heatmaps differ by {error:.1e} of the largest value: at most {limit:.0e} is allowed for {precision.value}"
     )
     return _Finding(holds=error <= limit, sentence=sentence)
+
+
+def _plan_finding(deviation: Deviation, gate: Gate) -> _Finding:
+    if deviation.faults:
+        more = f" ({len(deviation.faults)} faults in all)" if len(deviation.faults) > 1 else ""
+        return _Finding(holds=False, sentence=f"it is not what the plan says: {deviation.faults[0]}{more}")
+    steps, error = gate.max_steps_from_plan, gate.max_relative_error_from_plan
+    holds = deviation.steps <= steps and deviation.heatmaps <= error
+    where = f"int8 values by up to {deviation.steps:.2f} steps ({deviation.tensor}), " if deviation.tensor else ""
+    sentence = (
+        f"beside the plan's own arithmetic, {where}heatmaps by {deviation.heatmaps:.1e} of the largest value: "
+        f"at most {f'{steps:.2f} steps and ' if where else ''}{error:.0e} is allowed"
+    )
+    return _Finding(holds=holds, sentence=sentence)

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field
 
 from lspdmobile.artifact import Delegation
 from lspdmobile.choices import Backend, Format, Layout, Precision, Verdict
+from lspdmobile.deviation import Deviation
 from lspdmobile.parity.compare import Parity
 from lspdmobile.parity.drop import MetricDrop
 from lspdmobile.report.files import Entry, File, read_file
@@ -31,6 +32,7 @@ from lspdmobile.report.manifest import (
 __all__ = [
     "ArtifactEntry",
     "DelegationEntry",
+    "DeviationEntry",
     "DriftEntry",
     "FileEntry",
     "FusionEntry",
@@ -158,6 +160,21 @@ class DelegationEntry(Entry):
         )
 
 
+class DeviationEntry(Entry):
+    """What separates a quantized file from its plan; see :class:`lspdmobile.deviation.Deviation`."""
+
+    pictures: int
+    tensor: str
+    steps: Number
+    heatmaps: Number
+    faults: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, deviation: Deviation) -> Self:
+        """Enter a comparison with the plan."""
+        return cls(**vars(deviation))
+
+
 class ArtifactEntry(Entry):
     """One artifact of the run; fields that a failed conversion leaves unknown are null.
 
@@ -180,6 +197,7 @@ class ArtifactEntry(Entry):
     verdict: Verdict
     reasons: tuple[str, ...]
     layout: Layout | None = None
+    deviation: DeviationEntry | None = None
     notes: tuple[str, ...] = ()
     kept_fp32: tuple[str, ...] = ()
     caveat: str = ""

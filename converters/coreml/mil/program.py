@@ -158,16 +158,22 @@ class MilProgram:
             for name in wanted
         }
 
-    def walk(self, inputs: Mapping[str, NDArray[Any]]) -> Iterator[tuple[Step, Mapping[str, Tensor]]]:
+    def walk(
+        self, inputs: Mapping[str, NDArray[Any]], *, given: Mapping[str, Tensor] | None = None
+    ) -> Iterator[tuple[Step, Mapping[str, Tensor]]]:
         """Run the program step by step.
 
         Args:
             inputs: As :meth:`predict` takes them.
+            given: Values that take the place of computed ones, by name, once the step that made them was yielded.
 
         Yields:
             Each step just run, and the values alive then, its results among them; float values are float32.
         """
-        yield from self._walk(self._fed(inputs), keep=frozenset())
+        values = self._fed(inputs)
+        for step, alive in self._walk(values, keep=frozenset()):
+            yield step, alive
+            values.update({o.name: given[o.name] for o in step.outputs if given and o.name in given})
 
     def run_alone(self, step: Step, operands: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run one step on the caller's values, rounded as this program does where float16 has their size.

@@ -1,0 +1,155 @@
+"""Whether a quantized package says what its plan says: the package in float32 beside the plan's network in PyTorch.
+
+The package is run by the MIL executor without rounding anything to float16, on every system: what is looked at are the
+file's statements, not an accelerator's arithmetic. Both sides use the same constants and the same sums, so that int8
+values agree but for the rare one whose rounding hangs on the last bit.
+"""
+
+from collections.abc import Mapping
+from math import inf, isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.coreml.mil.package import Operation, Program, read_program
+from lspdmobile.deviation import Deviation
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from quantization.plan import QuantizationPlan
+    from quantization.simulate import IntegerTensor
+
+__all__ = ["deviation"]
+
+_FLOAT16_SUFFIX: Final = "_cast_fp16"
+
+
+def deviation(
+    path: Path, *, network: "nn.Module", plan: "QuantizationPlan", pictures: NDArray[np.float32]
+) -> Deviation:
+    """Compare a package with its plan.
+
+    Args:
+        path: The ``.mlpackage``.
+        network: Fused float student in eval mode.
+        plan: What the package was made from, ``w8`` or ``w8a8``.
+        pictures: Normalised pictures ``[N, 3, H, W]``, N at least 1.
+
+    Returns:
+        What separates them.
+
+    Raises:
+        BadInputError: The package is damaged, or the plan is another network's.
+        ConversionError: The program holds something that cannot be executed here.
+        EnvironmentLacksError: torchao or executorch is absent.
+    """
+    import torch
+
+    from quantization.simulate import simulation
+
+    simulated = simulation(network, plan, (pictures.shape[2], pictures.shape[3]), stored=torch.float16)
+    comparison = _Comparison(read_program(path), picture=simulated.picture)
+    for picture in torch.from_numpy(pictures).split(1):
+        comparison.add(picture, *simulated.run(picture))
+    return comparison.result()
+
+
+class _Comparison:
+    """A package beside its plan's simulation, over pictures."""
+
+    def __init__(self, program: Program, *, picture: str) -> None:
+        from converters.coreml.mil.program import MilProgram
+
+        self._program = MilProgram(program, compute="fp32")
+        self._sources = _sources(program, picture)
+        self._integers: dict[str, _Tally] = {}
+        self._heatmaps = _Tally()
+        self._faults: set[str] = set()
+        self._pictures = 0
+
+    def add(self, picture: "Tensor", planned: "Mapping[str, IntegerTensor]", heatmaps: "Tensor") -> None:
+        """Run one picture ``[1, 3, H, W]``, every int8 tensor from the plan's values of those before it."""
+        self._pictures += 1
+        inputs = {value.name: picture.numpy() for value in self._program.inputs}
+        outputs = {value.name for value in self._program.outputs}
+        wanted = {name: planned[source] for name, source in self._sources.items() if source in planned}
+        given = {name: tensor.values for name, tensor in wanted.items()}
+        for step, values in self._program.walk(inputs, given=given):
+            for name in (value.name for value in step.outputs):
+                if name in wanted:
+                    tally = self._integers.setdefault(self._sources[name], _Tally())
+                    self._compare(tally, self._sources[name], values[name], wanted[name].values, wanted[name].step)
+                if name in outputs:
+                    self._compare(self._heatmaps, "heatmaps", values[name], heatmaps, 1.0)
+        self._faults.update(f"{name} is int8 in the plan, not in the file" for name in planned.keys() - self._integers)
+        unplanned = set(self._sources.values()) - planned.keys()
+        self._faults.update(f"{name} is int8 in the file, not in the plan" for name in unplanned)
+
+    def _compare(self, tally: "_Tally", name: str, found: "Tensor", wanted: "Tensor", step: float) -> None:
+        if found.shape == wanted.shape:
+            tally.add(found, wanted, step)
+        else:
+            self._faults.add(f"{name} is {list(found.shape)} in the file, {list(wanted.shape)} in the plan")
+
+    def result(self) -> Deviation:
+        """Sum up."""
+        if not self._heatmaps.largest:
+            self._faults.add("the heatmaps are the same for every picture")
+        steps = {name: tally.worst_channel for name, tally in self._integers.items()}
+        tensor = max(steps, key=lambda name: inf if isnan(steps[name]) else steps[name], default="")
+        return Deviation(
+            pictures=self._pictures,
+            tensor=tensor,
+            steps=steps.get(tensor, 0.0),
+            heatmaps=self._heatmaps.relative_error,
+            faults=tuple(sorted(self._faults)),
+        )
+
+
+class _Tally:
+    """Differences of one tensor ``[1, C, h, w]``; not a number where it holds one."""
+
+    def __init__(self) -> None:
+        self.largest = 0.0
+        self._error = 0.0
+        self._squares: list[NDArray[np.float64]] = []
+
+    def add(self, found: "Tensor", wanted: "Tensor", step: float) -> None:
+        """Add one picture, in units of ``step``."""
+        difference = (found - wanted).double().numpy() / step
+        self.largest = max(self.largest, float(wanted.abs().max()))
+        self._error = float(np.maximum(self._error, np.abs(difference).max()))
+        self._squares.append(np.square(difference).mean((0, 2, 3)))
+
+    @property
+    def worst_channel(self) -> float:
+        """Largest root mean square of a channel."""
+        return float(np.sqrt(np.mean(self._squares, axis=0)).max())
+
+    @property
+    def relative_error(self) -> float:
+        """Largest difference over the largest value."""
+        return self._error / self.largest if self.largest else inf
+
+
+def _sources(program: Program, picture: str) -> dict[str, str]:
+    """Give the plan's name of what each ``dequantize`` undoes, by the name of the ``dequantize``'s output."""
+    makers = {value.name: operation for operation in program.operations for value in operation.outputs}
+    inputs = {value.name for value in program.inputs}
+    sources: dict[str, str] = {}
+    for operation in program.operations:
+        quantize = _maker(operation, makers) if operation.kind == "dequantize" else None
+        if quantize is not None and quantize.kind == "quantize":
+            name = str(quantize.inputs["input"][0])
+            while (cast := makers.get(name)) is not None and cast.kind == "cast":
+                name = str(cast.inputs["x"][0])
+            sources[operation.outputs[0].name] = picture if name in inputs else name.removesuffix(_FLOAT16_SUFFIX)
+    return sources
+
+
+def _maker(operation: Operation, makers: Mapping[str, Operation]) -> Operation | None:
+    bound = operation.inputs["input"][0]
+    return makers.get(bound) if isinstance(bound, str) else None

@@ -1,0 +1,130 @@
+"""A plan's own network in PyTorch: what a file that holds the plan has to compute.
+
+The arithmetic is float32; every constant is what the file can hold of it: float parameters and scales are rounded to
+the format's float type, weights of quantized layers are integers times such a scale.
+
+* ``w8a8``: the graph of :func:`quantization.graph.quantized_module`.
+* ``w8``: each layer's weights on their symmetric int8 grid, one scale ``max|w| / 127`` per output channel.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Interpreter, Node
+
+from lspdmobile.choices import Precision
+from quantization.graph import exported_module, quantized_module
+from quantization.plan import QuantizationPlan
+
+__all__ = ["IntegerTensor", "Simulation", "simulation"]
+
+_LAYERS: Final = ("aten.conv2d.default", "aten.linear.default")
+_QUANTIZE: Final = "quantized_decomposed.quantize_per_tensor.default"
+_DEQUANTIZE: Final = "quantized_decomposed.dequantize_per_tensor.default"
+_WEIGHTS: Final = "quantized_decomposed.dequantize_per_channel.default"
+_WEIGHT_MAX: Final = 127
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerTensor:
+    """What an int8 activation stands for.
+
+    Attributes:
+        values: Reals on the grid.
+        step: The grid's scale.
+    """
+
+    values: Tensor
+    step: float
+
+
+class Simulation:
+    """A network that is run picture by picture; made by :func:`simulation`.
+
+    Attributes:
+        picture: Name of the tensor that holds the picture.
+    """
+
+    def __init__(self, module: GraphModule, *, stored: torch.dtype, quantizes_weights: bool) -> None:
+        self._interpreter = _Recorder(module, stored, quantizes_weights=quantizes_weights)
+        self.picture = next(node.name for node in module.graph.nodes if node.op == "placeholder")
+
+    def run(self, picture: Tensor) -> tuple[dict[str, IntegerTensor], Tensor]:
+        """Map a picture ``[1, 3, H, W]`` to its int8 activations, by the node each was made from, and its heatmaps."""
+        self._interpreter.integers = {}
+        with torch.inference_mode():
+            heatmaps: Tensor = self._interpreter.run(picture)
+        return self._interpreter.integers, heatmaps
+
+
+def simulation(
+    network: nn.Module, plan: QuantizationPlan, input_size: tuple[int, int], *, stored: torch.dtype
+) -> Simulation:
+    """Simulate a plan.
+
+    Args:
+        network: Fused float student in eval mode.
+        plan: A ``w8`` or ``w8a8`` plan, the latter made from the same network and input size.
+        input_size: Rows and columns H, W.
+        stored: Float type of the file's parameters.
+
+    Raises:
+        BadInputError: The plan is another network's.
+        EnvironmentLacksError: torchao or executorch is absent.
+        ValueError: The plan is of another precision.
+    """
+    if plan.precision is Precision.W8:
+        return Simulation(exported_module(network, input_size), stored=stored, quantizes_weights=True)
+    if plan.precision is Precision.W8A8:
+        return Simulation(quantized_module(network, plan, input_size), stored=stored, quantizes_weights=False)
+    message = f"a {plan.precision} plan has no simulation; w8 and w8a8 have"
+    raise ValueError(message)
+
+
+class _Recorder(Interpreter):
+    """Runs a graph with stored constants and keeps what its int8 activations stand for."""
+
+    def __init__(self, module: GraphModule, stored: torch.dtype, *, quantizes_weights: bool) -> None:
+        super().__init__(module)
+        self.integers: dict[str, IntegerTensor] = {}
+        self._stored = stored
+        self._constants: dict[str, Any] = {}
+        layers = [node for node in module.graph.nodes if quantizes_weights and str(node.target) in _LAYERS]
+        self._weights = {node.args[1] for node in layers}
+
+    def run_node(self, n: Node) -> Any:
+        if n.name in self._constants:
+            return self._constants[n.name]
+        result = super().run_node(n)
+        if n.op == "get_attr":
+            result = self._constants[n.name] = self._constant(n, result)
+        elif str(n.target) == _WEIGHTS:
+            result = self._constants[n.name] = self._rounded(result)
+        elif str(n.target) == _QUANTIZE:
+            step, zero_point = self._rounded(n.args[1]), n.args[2]
+            reals = (result.float() - zero_point) * step
+            self.integers[n.all_input_nodes[0].name] = IntegerTensor(values=reals, step=float(step))
+        return result
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if str(target) in (_QUANTIZE, _DEQUANTIZE):
+            args = (args[0], float(self._rounded(args[1])), *args[2:])
+        return super().call_function(target, args, kwargs)
+
+    def _constant(self, node: Node, value: Any) -> Any:
+        if not (isinstance(value, Tensor) and value.is_floating_point()):
+            return value
+        rounded = self._rounded(value.detach())
+        return self._on_grid(rounded) if node in self._weights else rounded
+
+    def _rounded(self, value: Tensor | float) -> Tensor:
+        return torch.as_tensor(value).to(self._stored).float()
+
+    def _on_grid(self, weight: Tensor) -> Tensor:
+        """Quantize a layer's weight; the integers are found in the stored type's own arithmetic."""
+        weight = weight.to(self._stored)
+        scale = weight.abs().flatten(1).amax(1).reshape(-1, *[1] * (weight.dim() - 1)) / _WEIGHT_MAX
+        integers = torch.where(scale > 0, weight / scale, 0.0).round().clamp(-_WEIGHT_MAX, _WEIGHT_MAX)
+        return self._rounded(integers.float() * scale.float())
