@@ -4,11 +4,12 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from torch import nn
 
 from converters import COMPARISONS, FORMATS
-from lspdmobile.artifact import sha256_of
+from lspdmobile.artifact import ArtifactFacts, sha256_of
 from lspdmobile.choices import Precision, Verdict
 from lspdmobile.data.bundled import bundled_pictures
 from lspdmobile.data.views import Views, load_views
@@ -17,13 +18,15 @@ from lspdmobile.errors import BadInputError, GateFailedError, LspdmobileError
 from lspdmobile.fusion import fuse
 from lspdmobile.measuring import Progress, Reference, measure, reference_of
 from lspdmobile.parity import Gate, judge
-from lspdmobile.report.manifest import Manifest, read_manifest
+from lspdmobile.report.manifest import Manifest, TensorEntry, read_manifest
 from lspdmobile.report.schema import ArtifactEntry, DeviationEntry
-from lspdmobile.run_folder import BUNDLED, MANIFEST, PLAN, RunReport, checkpoint_name, read_run_report
+from lspdmobile.run_folder import BUNDLED, MANIFEST, PLAN, RunReport, checkpoint_name, metadata_of, read_run_report
 from lspdmobile.student import Student, load_student
 from quantization.plan import QuantizationPlan
 
 __all__ = ["Verification", "verify"]
+
+_CONTRACT_KEYS: Final = ("preprocess", "skeleton", "decode_rule")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,7 @@ class _Check:
     """What every artifact of one verification shares."""
 
     run: Path
+    manifest: Manifest
     trusted: frozenset[str]
     reference: Reference
     gate: Gate
@@ -105,6 +109,7 @@ def verify(run: Path, progress: Progress, *, data: Path | None = None, threads: 
         faults[report.reference.data] = "are not the pictures this run was judged on (their sha256 differs)"
     check = _Check(
         run=run,
+        manifest=manifest,
         trusted=frozenset(manifest.files.keys() - faults.keys()),
         reference=reference_of(student, views, progress),
         gate=Gate(max_drop=report.gate.max_drop, drop_type=report.gate.drop_type),
@@ -152,6 +157,7 @@ def _again(check: _Check, entry: ArtifactEntry) -> ArtifactEntry:
         return _failed(entry, "not executed: it is not the file the manifest lists")
     reference = check.reference
     try:
+        _check_description(check, entry.file, FORMATS[entry.format].inspect(check.run / entry.file))
         executor = FORMATS[entry.format].open_executor(check.run / entry.file, threads=check.threads)
         step = f"execute {entry.format} {entry.precision}"
         heatmaps, latency = measure(executor, reference.views, step, check.progress)
@@ -173,6 +179,29 @@ def _again(check: _Check, entry: ArtifactEntry) -> ArtifactEntry:
             "deviation": DeviationEntry.of(deviation) if deviation else None,
         }
     )
+
+
+def _check_description(check: _Check, file: str, facts: ArtifactFacts) -> None:
+    """Compare what a file says of itself with what the manifest tells apps and with the student.
+
+    Raises:
+        GateFailedError: An app that goes by one of them would misuse the file.
+    """
+    listed = next((a for a in check.manifest.artifacts if a.file == file), None)
+    if listed is None:
+        message = f"{file}: the manifest does not list it among the artifacts; export again"
+        raise GateFailedError(message)
+    for named, found in ((listed.input, facts.inputs), (listed.output, facts.outputs)):
+        if [TensorEntry.of(each) for each in found] != [named]:
+            inside = ", ".join(f"{each.name} {each.dtype}{list(each.shape)}" for each in found)
+            wanted = f"{named.name} {named.dtype}{list(named.shape)}"
+            message = f"{file}: holds {inside} where the manifest tells apps of {wanted}; export again"
+            raise GateFailedError(message)
+    told = metadata_of(check.reference.student)
+    wrong = [key for key in _CONTRACT_KEYS if facts.metadata.get(key) != told[key]]
+    if wrong:
+        message = f"{file}: its metadata has another {', '.join(wrong)} than the student; export again"
+        raise GateFailedError(message)
 
 
 def _deviation(check: _Check, entry: ArtifactEntry) -> Deviation | None:

@@ -8,41 +8,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from converters.coreml.mil.constants import BlobFile, Constant, TensorType, constant_from_value, tensor_type
+from converters.coreml.mil.features import ImageInput, NamedType, check_features, image_inputs
 from converters.coreml.mil.schema import OTHER_MODEL_TYPES, model_from_bytes
 from lspdmobile.errors import BadInputError, ConversionError
 
 __all__ = ["Binding", "ImageInput", "NamedType", "Operation", "Program", "read_program", "specification_path"]
 
-# ColorSpace of Apple's FeatureTypes.proto; float16 grey (40) is left out: no picture file holds it.
-_COLOURS: Final = {10: "grey", 20: "rgb", 30: "bgr"}
-
 Binding = str | Constant
 """What an operation's input is bound to: the name of a value, or a constant written in place."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamedType:
-    """A value's name and type."""
-
-    name: str
-    type: TensorType
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageInput:
-    """What Core ML makes of an input that is an image: the program sees ``[1, C, height, width]``, values 0 to 255.
-
-    Attributes:
-        colour: ``rgb``, ``bgr`` or ``grey``: order and number of the channels C.
-        height, width: In pixels. Scale and bias, where wanted, are operations of the program.
-    """
-
-    colour: str
-    height: int
-    width: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,14 +110,21 @@ def read_program(path: Path) -> Program:
     blobs: dict[str, BlobFile] = {}
     operations = tuple(_operation(message, file.parent, blobs) for message in block.operations)
     inputs = tuple(_named_type(named, f"input {named.name!r}") for named in function.inputs)
+    outputs = _outputs(block, inputs, operations, file)
+    images = image_inputs(model.description, path)
+    try:
+        check_features(model.description, inputs=inputs, outputs=outputs, images=images)
+    except BadInputError as error:
+        message = f"{file}: {error}; export the package again"
+        raise BadInputError(message) from error
     return Program(
         path=path,
         specification_version=model.specificationVersion,
         inputs=inputs,
-        outputs=_outputs(block, inputs, operations, file),
+        outputs=outputs,
         operations=operations,
         metadata=_metadata(model.description.metadata),
-        images=_images(model.description, path),
+        images=images,
     )
 
 
@@ -160,24 +143,6 @@ def _only_function(model: Any, path: Path) -> Any:
         message = f"{path}: stateful programs are not implemented (state {description.state[0].name!r})"
         raise ConversionError(message)
     return next(iter(functions.values()))
-
-
-def _images(description: Any, path: Path) -> dict[str, ImageInput]:
-    """Give the inputs that are images; what is neither an image nor a multi-array is refused."""
-    images: dict[str, ImageInput] = {}
-    for feature in description.input:
-        if feature.type.HasField("imageType"):
-            image = feature.type.imageType
-            if image.colorSpace not in _COLOURS:
-                message = f"{path}: image {feature.name!r} has colour space {image.colorSpace}: not implemented"
-                raise ConversionError(message)
-            colour = _COLOURS[image.colorSpace]
-            images[feature.name] = ImageInput(colour=colour, height=int(image.height), width=int(image.width))
-    for feature in (*description.input, *description.output):
-        if feature.name not in images and not feature.type.HasField("multiArrayType"):
-            message = f"{path}: {feature.name!r} is not a multi-array; other types, and images as outputs, are refused"
-            raise ConversionError(message)
-    return images
 
 
 def _named_type(named: Any, where: str) -> NamedType:

@@ -51,7 +51,8 @@ MESSAGES: Final[Mapping[str, Mapping[str, tuple[int, str]]]] = {
         "metadata": (100, "Metadata"),
     },
     "FeatureDescription": {"name": (1, "string"), "type": (3, "FeatureType")},
-    "FeatureType": {"imageType": (4, "ImageFeatureType"), "multiArrayType": (5, "Opaque")},
+    "FeatureType": {"imageType": (4, "ImageFeatureType"), "multiArrayType": (5, "ArrayFeatureType")},
+    "ArrayFeatureType": {"shape": (1, "repeated int64"), "dataType": (2, "int32")},
     "ImageFeatureType": {"width": (1, "int64"), "height": (2, "int64"), "colorSpace": (3, "int32")},
     "Metadata": {
         "shortDescription": (1, "string"),

@@ -12,7 +12,7 @@ _NESTED = {
     **{name: f"TensorValue.Repeated{name}" for name in ("Floats", "Ints", "Bools", "Strings", "LongInts", "Doubles")},
     "Bytes": "TensorValue.RepeatedBytes",
 }
-_ENUMERATIONS = {("TensorType", "dataType"), ("ImageFeatureType", "colorSpace")}
+_ENUMERATIONS = {("TensorType", "dataType"), ("ArrayFeatureType", "dataType"), ("ImageFeatureType", "colorSpace")}
 
 
 def _descriptor(name: str) -> Any:
