@@ -29,7 +29,7 @@ COMPARISONS: Final[dict[tuple[Format, Precision], CompareWithPlan]] = {
     (Format.COREML, Precision.W8): coreml.deviation,
     (Format.COREML, Precision.W8A8): coreml.deviation,
 }
-"""Files whose every layer can be computed in the plan's own arithmetic; other runtimes round integers in their own way."""
+"""Files that can be computed in the plan's own arithmetic; other runtimes round integers in their own way."""
 
 
 def emitter(form: Format, backend: Backend) -> Converter:

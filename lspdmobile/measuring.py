@@ -89,7 +89,7 @@ class Reference:
         )
 
     def few_inputs(self) -> Maps:
-        """Give the first pictures as inputs ``[n, 3, H, W]``, for what looks at every layer and not at every picture."""
+        """Give the first pictures as inputs ``[n, 3, H, W]``, for what looks at layers more than at pictures."""
         return self.views.inputs(0, _FEW_PICTURES)
 
     def keypoints(self, heatmaps: Maps, index: int) -> Maps:

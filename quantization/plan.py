@@ -66,7 +66,9 @@ class QuantizationPlan:
         try:
             return cls(
                 precision=Precision(fields["precision"]),
-                ranges={k: TensorRange(low=float(low), high=float(high)) for k, (low, high) in fields["ranges"].items()},
+                ranges={
+                    k: TensorRange(low=float(low), high=float(high)) for k, (low, high) in fields["ranges"].items()
+                },
                 calibration_sha256=str(fields["calibration_sha256"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.coreml.mil.package import NamedType, Program, read_program
+from converters.coreml.mil.features import NamedType
+from converters.coreml.mil.package import Program, read_program
 from lspdmobile import __version__
 from lspdmobile.artifact import Executor
 from lspdmobile.errors import BadInputError, ConversionError, EnvironmentLacksError

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Final
 
 from converters.coreml.mil.constants import Constant
-from converters.coreml.mil.package import NamedType, Program, read_program
+from converters.coreml.mil.features import NamedType
+from converters.coreml.mil.package import Program, read_program
 from lspdmobile.artifact import ArtifactFacts, TensorFacts
 
 __all__ = ["contents", "inspect"]

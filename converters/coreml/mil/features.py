@@ -80,7 +80,9 @@ def check_features(
                 array = feature.type.multiArrayType
                 element = _ELEMENTS.get(array.dataType, f"type {array.dataType}")
                 found = f"{element}{list(array.shape)}"
-                message = f"the description has {kind} {feature.name!r} as {found}, the program as {types[feature.name]}"
+                message = (
+                    f"the description has {kind} {feature.name!r} as {found}, the program as {types[feature.name]}"
+                )
                 raise BadInputError(message)
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from converters.coreml.mil.constants import BlobFile, Constant, TensorType, constant_from_value, tensor_type
+from converters.coreml.mil.constants import BlobFile, Constant, constant_from_value, tensor_type
 from converters.coreml.mil.features import ImageInput, NamedType, check_features, image_inputs
 from converters.coreml.mil.schema import OTHER_MODEL_TYPES, model_from_bytes
 from lspdmobile.errors import BadInputError, ConversionError
 
-__all__ = ["Binding", "ImageInput", "NamedType", "Operation", "Program", "read_program", "specification_path"]
+__all__ = ["Binding", "Operation", "Program", "read_program", "specification_path"]
 
 Binding = str | Constant
 """What an operation's input is bound to: the name of a value, or a constant written in place."""

@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from converters.coreml.mil.package import ImageInput, NamedType, Program, read_program
+from converters.coreml.mil.features import ImageInput, NamedType
+from converters.coreml.mil.package import Program, read_program
 from converters.coreml.mil.planning import plan_program
 from converters.coreml.mil.steps import SMALLEST_NORMAL_FP16, Compute, Step, exported, fits, is_fp16, run_step, stored
 from lspdmobile.errors import BadInputError, ConversionError

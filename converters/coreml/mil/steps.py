@@ -11,7 +11,7 @@ from torch import Tensor
 
 from converters.coreml.mil.arguments import Kernel
 from converters.coreml.mil.constants import Dtype, TensorType
-from converters.coreml.mil.package import NamedType
+from converters.coreml.mil.features import NamedType
 from lspdmobile.errors import ConversionError
 
 __all__ = ["RUN_DTYPES", "SMALLEST_NORMAL_FP16", "Compute", "Step", "exported", "fits", "is_fp16", "run_step", "stored"]
