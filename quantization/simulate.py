@@ -103,7 +103,8 @@ class _Recorder(Interpreter):
         elif str(n.target) == _WEIGHTS:
             result = self._constants[n.name] = self._rounded(result)
         elif str(n.target) == _QUANTIZE:
-            step, zero_point = self._rounded(n.args[1]), n.args[2]
+            arguments: Any = n.args
+            step, zero_point = self._rounded(arguments[1]), arguments[2]
             reals = (result.float() - zero_point) * step
             self.integers[n.all_input_nodes[0].name] = IntegerTensor(values=reals, step=float(step))
         return result

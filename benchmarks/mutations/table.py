@@ -14,17 +14,17 @@ _INTRODUCTION = f"""# Faults planted in Core ML packages
 
 One fault at a time is planted in a sound `.mlpackage` of a run; the manifest is given the hash of the broken file, as a
 broken emitter would have left it, so that only reading and executing the file can find the fault. Then
-`lspdmobile verify` judges. The packages: fp32, fp16, w8 and w8a8 of two small students (a residual pyramid with bilinear
-resizes; depthwise, dilated convolutions with ELU), a palettised one (Core ML Tools) and one that says the same function
-with more operations.
+`lspdmobile verify` judges. The packages: fp32, fp16, w8 and w8a8 of two small students (a residual pyramid with
+bilinear resizes; depthwise and dilated convolutions with ELU), for each one that says the same function with more
+operations, and a palettised one (Core ML Tools).
 
-What a fault changes is found without `verify`, by running the broken package beside the sound one on the run's pictures.
+What a fault changes is found without `verify`: the broken package is run beside the sound one on the run's pictures.
 The stated tolerance is the gate's: a relative heatmap error of 1e-5 for fp32 and 5e-3 for fp16 (palettes too); for w8
 5e-3 in float32 arithmetic; for w8a8 0.25 steps (root mean square over a channel) at any int8 tensor computed from sound
 ones. Both runs use our MIL executor.
 
 - **above**: executed, and changed by more than the tolerance. **caught**: the gate failed it. **missed**: it passed.
-- **by the plan alone**: of those caught, how many only the comparison with the plan found; drift would have let them pass.
+- **by the plan alone**: how many of those caught only the comparison with the plan found; drift let them pass.
 - **refused**: never judged; the loader, or the comparison with the manifest, refused the file.
 - **harmless**: changed by less than the tolerance, and passed. **false alarm**: the same, and failed.
 - **at the limit**: so near the tolerance that the sound package's own error decides.

@@ -51,7 +51,7 @@ CONFIGS: Final[Mapping[str, LspdConfig]] = {
     "pyramid": LspdConfig(
         trunk="pyramid", pyramid_channels=(8, 8, 12, 16), pyramid_blocks=(1, 1, 1), detail=8, **_SHAPE
     ),
-    "mobilenet": LspdConfig(trunk="mobilenet", width=0.05, **_SHAPE),
+    "mobilenet": LspdConfig(trunk="mobilenet", width=0.1, **_SHAPE),
 }
 """Shapes: residual sums and bilinear resizing in one, depthwise and dilated convolutions and ELU in the other."""
 

@@ -1,4 +1,4 @@
-"""Faults planted in Core ML packages whose hashes hold: ``verify`` has to find them by reading and executing the files."""
+"""Faults planted in Core ML packages whose hashes hold: ``verify`` has to find them by executing the files."""
 
 import json
 import os
@@ -20,6 +20,7 @@ from benchmarks.mutations.table import page, summary
 from benchmarks.mutations.trial import Outcome, Planted, Trial, places, plant, trial_of_everything
 from benchmarks.mutations.world import CONFIGS, exported, listed, only, silent
 from lspdmobile.artifact import sha256_of
+from lspdmobile.choices import Verdict
 from lspdmobile.run_folder import MANIFEST, PLAN, read_run_report
 from lspdmobile.verify import verify
 
@@ -94,7 +95,7 @@ def test_what_verify_got_wrong_is_called_so(
     share: float, passes: bool, outcome: Outcome, sample: list[Planted]
 ) -> None:
     entry = next(p.entry for p in sample if p.outcome is Outcome.CAUGHT)
-    judged = entry.model_copy(update={"verdict": "pass" if passes else "fail"})
+    judged = entry.model_copy(update={"verdict": Verdict.PASS if passes else Verdict.FAIL})
     found = Planted(package="p", kind="k", where="w", effect=Effect(share=share, margin=0.2), entry=judged)
     assert found.outcome is outcome
     assert bool(wrong([found])) == (outcome in (Outcome.MISSED, Outcome.FALSE_ALARM))

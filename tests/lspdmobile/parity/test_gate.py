@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from lspdmobile.choices import Format, Precision, Verdict
+from lspdmobile.deviation import Deviation
 from lspdmobile.errors import BadInputError
 from lspdmobile.parity.compare import Parity, compare
 from lspdmobile.parity.drop import MetricDrop
@@ -185,3 +187,25 @@ def test_the_drift_limit_follows_the_gate(heatmaps: Maps, contract: PreprocessCo
 def test_a_budget_that_cannot_be_one_is_refused(budget: float) -> None:
     with pytest.raises(BadInputError, match="--max-drop"):
         Gate(max_drop=budget)
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ({}, Verdict.PASS),
+        ({"steps": 0.25, "heatmaps": 5e-3}, Verdict.PASS),
+        ({"steps": 0.26}, Verdict.FAIL),
+        ({"heatmaps": 5.1e-3}, Verdict.FAIL),
+        ({"steps": math.nan}, Verdict.FAIL),
+        ({"heatmaps": math.inf}, Verdict.FAIL),
+        ({"faults": ("relu_4 is int8 in the plan, not in the file",)}, Verdict.FAIL),
+    ],
+)
+def test_a_quantized_artifact_has_to_say_what_its_plan_says(
+    change: dict[str, Any], verdict: Verdict, heatmaps: Maps, contract: PreprocessContract
+) -> None:
+    parity = compare(heatmaps, heatmaps, contract=contract)
+    fields: dict[str, Any] = {"pictures": 8, "tensor": "relu_4", "steps": 0.0, "heatmaps": 0.0, **change}
+    found, reasons = judge(parity, None, Precision.W8A8, Format.COREML, deviation=Deviation(**fields))
+    assert found is verdict
+    assert any("plan" in reason and "relu_4" in reason for reason in reasons)
