@@ -47,8 +47,10 @@ class Simulation:
         picture: Name of the tensor that holds the picture.
     """
 
-    def __init__(self, module: GraphModule, *, stored: torch.dtype, quantizes_weights: bool) -> None:
-        self._interpreter = _Recorder(module, stored, quantizes_weights=quantizes_weights)
+    def __init__(
+        self, module: GraphModule, *, stored: torch.dtype, exact: frozenset[str], quantizes_weights: bool
+    ) -> None:
+        self._interpreter = _Recorder(module, stored, exact, quantizes_weights=quantizes_weights)
         self.picture = next(node.name for node in module.graph.nodes if node.op == "placeholder")
 
     def run(self, picture: Tensor) -> tuple[dict[str, IntegerTensor], Tensor]:
@@ -60,7 +62,12 @@ class Simulation:
 
 
 def simulation(
-    network: nn.Module, plan: QuantizationPlan, input_size: tuple[int, int], *, stored: torch.dtype
+    network: nn.Module,
+    plan: QuantizationPlan,
+    input_size: tuple[int, int],
+    *,
+    stored: torch.dtype,
+    exact: frozenset[str] = frozenset(),
 ) -> Simulation:
     """Simulate a plan.
 
@@ -69,6 +76,7 @@ def simulation(
         plan: A ``w8`` or ``w8a8`` plan, the latter made from the same network and input size.
         input_size: Rows and columns H, W.
         stored: Float type of the file's parameters.
+        exact: Nodes whose parameters the file keeps in float32 nevertheless.
 
     Raises:
         BadInputError: The plan is another network's.
@@ -76,9 +84,10 @@ def simulation(
         ValueError: The plan is of another precision.
     """
     if plan.precision is Precision.W8:
-        return Simulation(exported_module(network, input_size), stored=stored, quantizes_weights=True)
+        return Simulation(exported_module(network, input_size), stored=stored, exact=exact, quantizes_weights=True)
     if plan.precision is Precision.W8A8:
-        return Simulation(quantized_module(network, plan, input_size), stored=stored, quantizes_weights=False)
+        module = quantized_module(network, plan, input_size)
+        return Simulation(module, stored=stored, exact=exact, quantizes_weights=False)
     message = f"a {plan.precision} plan has no simulation; w8 and w8a8 have"
     raise ValueError(message)
 
@@ -86,10 +95,12 @@ def simulation(
 class _Recorder(Interpreter):
     """Runs a graph with stored constants and keeps what its int8 activations stand for."""
 
-    def __init__(self, module: GraphModule, stored: torch.dtype, *, quantizes_weights: bool) -> None:
+    def __init__(
+        self, module: GraphModule, stored: torch.dtype, exact: frozenset[str], *, quantizes_weights: bool
+    ) -> None:
         super().__init__(module)
         self.integers: dict[str, IntegerTensor] = {}
-        self._stored = stored
+        self._stored, self._exact = stored, exact
         self._constants: dict[str, Any] = {}
         layers = [node for node in module.graph.nodes if quantizes_weights and str(node.target) in _LAYERS]
         self._weights = {node.args[1] for node in layers}
@@ -117,15 +128,16 @@ class _Recorder(Interpreter):
     def _constant(self, node: Node, value: Any) -> Any:
         if not (isinstance(value, Tensor) and value.is_floating_point()):
             return value
-        rounded = self._rounded(value.detach())
-        return self._on_grid(rounded) if node in self._weights else rounded
+        exact = any(user.name in self._exact for user in node.users)
+        held = value.detach().to(torch.float32 if exact else self._stored)
+        return _on_grid(held) if node in self._weights else held.float()
 
     def _rounded(self, value: Tensor | float) -> Tensor:
         return torch.as_tensor(value).to(self._stored).float()
 
-    def _on_grid(self, weight: Tensor) -> Tensor:
-        """Quantize a layer's weight; the integers are found in the stored type's own arithmetic."""
-        weight = weight.to(self._stored)
-        scale = weight.abs().flatten(1).amax(1).reshape(-1, *[1] * (weight.dim() - 1)) / _WEIGHT_MAX
-        integers = torch.where(scale > 0, weight / scale, 0.0).round().clamp(-_WEIGHT_MAX, _WEIGHT_MAX)
-        return self._rounded(integers.float() * scale.float())
+
+def _on_grid(weight: Tensor) -> Tensor:
+    """Quantize a layer's weight in its own type's arithmetic, as converters do; gives it back in float32."""
+    scale = weight.abs().flatten(1).amax(1).reshape(-1, *[1] * (weight.dim() - 1)) / _WEIGHT_MAX
+    integers = torch.where(scale > 0, weight / scale, 0.0).round().clamp(-_WEIGHT_MAX, _WEIGHT_MAX)
+    return (integers.float() * scale.float()).to(weight.dtype).float()

@@ -50,8 +50,11 @@ def deviation(
 
     from quantization.simulate import simulation
 
-    simulated = simulation(network, plan, (pictures.shape[2], pictures.shape[3]), stored=torch.float16)
-    comparison = _Comparison(read_program(path), picture=simulated.picture)
+    program = read_program(path)
+    exact = frozenset(v.name for op in program.operations for v in op.outputs if v.type.dtype.name == "float32")
+    size = (pictures.shape[2], pictures.shape[3])
+    simulated = simulation(network, plan, size, stored=torch.float16, exact=exact)
+    comparison = _Comparison(program, picture=simulated.picture)
     for picture in torch.from_numpy(pictures).split(1):
         comparison.add(picture, *simulated.run(picture))
     return comparison.result()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.mutations.package import Package
+from converters import coreml
 from converters.coreml import deviation
 from converters.coreml.mil.program import MilProgram
 from lspdmobile.artifact import EmitRequest
@@ -142,3 +143,13 @@ def test_given_values_take_the_place_of_computed_ones(copied: Copied, inputs: ND
             assert values[relu].abs().max() > 0
         elif relu in values:
             assert not values[relu].any()
+
+
+def test_layers_kept_in_float32_are_compared_with_float32_numbers(
+    request_for: Callable[..., EmitRequest], tiny_pose: nn.Module, inputs: NDArray[np.float32], tmp_path: Path
+) -> None:
+    asked = request_for(Precision.W8, tmp_path / "kept.mlpackage", keep_fp32=frozenset({"conv2d", "conv2d_2"}))
+    coreml.emit(asked)
+    found = deviation(asked.path, network=tiny_pose, plan=asked.plan, pictures=inputs)
+    assert (found.faults, found.steps) == ((), 0.0)
+    assert found.heatmaps < 1e-5
