@@ -2,7 +2,7 @@
 
     python benchmarks/mil_mutations.py [--output docs/mil_mutations.md] [--students pyramid,mobilenet] [--seed 0]
 
-Trains two small students, exports each, plants every kind of fault once in every package that has a place for it, and
+Trains two small students, exports each, plants every kind of fault in every package that has a place for it, and
 verifies. Exits with 1 where a fault above the stated tolerance passed or a harmless one failed.
 """
 
