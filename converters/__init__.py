@@ -1,5 +1,4 @@
-"""Emitters and executors, one sub-package per format. ``FORMATS``, ``BACKENDS`` and ``COMPARISONS`` are the
-whole registry.
+"""Emitters and executors, one sub-package per format. ``FORMATS`` and ``BACKENDS`` are the whole registry.
 
 Importing this package imports no converter library: each function imports what it needs.
 """
@@ -11,7 +10,7 @@ from lspdmobile.artifact import Converter
 from lspdmobile.choices import Backend, Format, Precision
 from lspdmobile.deviation import CompareWithPlan
 
-__all__ = ["BACKENDS", "COMPARISONS", "FORMATS", "emitter"]
+__all__ = ["BACKENDS", "FORMATS", "comparison", "emitter"]
 
 FORMATS: Final[dict[Format, Converter]] = {
     Format.COREML: coreml,
@@ -25,13 +24,19 @@ BACKENDS: Final[dict[Backend, Converter]] = {
 }
 """What writes ExecuTorch files for each backend; ``FORMATS`` reads them all."""
 
-COMPARISONS: Final[dict[tuple[Format, Precision], CompareWithPlan]] = {
-    (Format.COREML, Precision.W8): coreml.deviation,
-    (Format.COREML, Precision.W8A8): coreml.deviation,
-}
-"""Files that can be computed in the plan's own arithmetic; other runtimes round integers in their own way."""
-
 
 def emitter(form: Format, backend: Backend) -> Converter:
     """Give what writes a format; the backend matters to ExecuTorch alone."""
     return BACKENDS[backend] if form is Format.EXECUTORCH else FORMATS[form]
+
+
+def comparison(form: Format, precision: Precision, backend: Backend | None) -> CompareWithPlan | None:
+    """Give what compares a file with its plan in the plan's own arithmetic, or None.
+
+    Other runtimes than Core ML's programs round integers in their own way.
+    """
+    if precision not in (Precision.W8, Precision.W8A8):
+        return None
+    if form is Format.EXECUTORCH:
+        return executorch_coreml.deviation if backend is Backend.COREML else None
+    return coreml.deviation if form is Format.COREML else None

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from converters import COMPARISONS, emitter
+from converters import comparison, emitter
 from lspdmobile.artifact import Artifact, ArtifactFacts, EmitRequest, PrecisionLoss, sha256_of, size_in_bytes
 from lspdmobile.choices import Backend, Format, Precision, Verdict
 from lspdmobile.deviation import Deviation
@@ -130,7 +130,7 @@ def _precision_notes(losses: tuple[PrecisionLoss, ...], kept: tuple[str, ...]) -
 
 def _deviation(job: Job, artifact: Artifact) -> Deviation | None:
     """Compare the file with its plan, where that can be done."""
-    compare = COMPARISONS.get((artifact.format, artifact.precision))
+    compare = comparison(artifact.format, artifact.precision, job.request.backend)
     if compare is None:
         return None
     plan, pictures = job.plans[artifact.precision], job.reference.few_inputs()

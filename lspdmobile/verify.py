@@ -8,7 +8,7 @@ from typing import Final
 
 from torch import nn
 
-from converters import COMPARISONS, FORMATS
+from converters import FORMATS, comparison
 from lspdmobile.artifact import ArtifactFacts, sha256_of
 from lspdmobile.choices import Precision, Verdict
 from lspdmobile.data.bundled import bundled_pictures
@@ -206,7 +206,7 @@ def _check_description(check: _Check, file: str, facts: ArtifactFacts) -> None:
 
 def _deviation(check: _Check, entry: ArtifactEntry) -> Deviation | None:
     """Compare the file with its plan, where that can be done."""
-    compare = COMPARISONS.get((entry.format, entry.precision))
+    compare = comparison(entry.format, entry.precision, entry.backend)
     if compare is None:
         return None
     plan, pictures = check.plan(entry.precision), check.reference.few_inputs()

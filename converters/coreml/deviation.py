@@ -5,7 +5,7 @@ file's statements, not an accelerator's arithmetic. Both sides use the same cons
 values agree but for the rare one whose rounding hangs on the last bit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from quantization.plan import QuantizationPlan
     from quantization.simulate import IntegerTensor
 
-__all__ = ["deviation"]
+__all__ = ["deviation", "deviation_of"]
 
 _FLOAT16_SUFFIX: Final = "_cast_fp16"
 
@@ -46,15 +46,29 @@ def deviation(
         ConversionError: The program holds something that cannot be executed here.
         EnvironmentLacksError: torchao or executorch is absent.
     """
+    return deviation_of(read_program(path), network=network, plan=plan, pictures=pictures)
+
+
+def deviation_of(
+    program: Program,
+    *,
+    network: "nn.Module",
+    plan: "QuantizationPlan",
+    pictures: NDArray[np.float32],
+    planned_name: Callable[[str], str] = str,
+) -> Deviation:
+    """Compare a program that was read with its plan; otherwise as :func:`deviation`.
+
+    ``planned_name`` gives the plan's name of a tensor that Core ML Tools was given under another one.
+    """
     import torch
 
     from quantization.simulate import simulation
 
-    program = read_program(path)
     exact = frozenset(v.name for op in program.operations for v in op.outputs if v.type.dtype.name == "float32")
     size = (pictures.shape[2], pictures.shape[3])
     simulated = simulation(network, plan, size, stored=torch.float16, exact=exact)
-    comparison = _Comparison(program, picture=simulated.picture)
+    comparison = _Comparison(program, picture=simulated.picture, planned_name=planned_name)
     for picture in torch.from_numpy(pictures).split(1):
         comparison.add(picture, *simulated.run(picture))
     return comparison.result()
@@ -63,11 +77,11 @@ def deviation(
 class _Comparison:
     """A package beside its plan's simulation, over pictures."""
 
-    def __init__(self, program: Program, *, picture: str) -> None:
+    def __init__(self, program: Program, *, picture: str, planned_name: Callable[[str], str]) -> None:
         from converters.coreml.mil.program import MilProgram
 
         self._program = MilProgram(program, compute="fp32")
-        self._sources = _sources(program, picture)
+        self._sources = {name: planned_name(source) for name, source in _sources(program, picture).items()}
         self._integers: dict[str, _Tally] = {}
         self._heatmaps = _Tally()
         self._faults: set[str] = set()

@@ -4,7 +4,7 @@ The one place that knows two formats (docs/adr/0002-core-ml-inside-pte.md).
 """
 
 from converters.executorch_coreml.emit import SUFFIX, emit, misfit, supported
-from converters.executorch_coreml.execute import open_executor, precision_losses
+from converters.executorch_coreml.execute import deviation, open_executor, precision_losses
 from converters.executorch_coreml.inspect import inspect
 
-__all__ = ["SUFFIX", "emit", "inspect", "misfit", "open_executor", "precision_losses", "supported"]
+__all__ = ["SUFFIX", "deviation", "emit", "inspect", "misfit", "open_executor", "precision_losses", "supported"]

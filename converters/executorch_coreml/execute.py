@@ -1,13 +1,15 @@
 """Running a ``.pte`` delegated to Core ML: ExecuTorch itself on macOS, our MIL executor everywhere else."""
 
+import re
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.coreml.deviation import deviation_of
 from converters.coreml.execute import MilExecutor
 from converters.coreml.losses import losses_of
 from converters.coreml.mil.package import Program
@@ -17,10 +19,17 @@ from converters.executorch.program import forward_plan, missing, read_program
 from converters.executorch_coreml.embedded import CORE_ML, core_ml_files, mil_program
 from converters.executorch_coreml.inspect import inspect
 from lspdmobile.artifact import ArtifactFacts, Executor, PrecisionLoss
+from lspdmobile.deviation import Deviation
 from lspdmobile.errors import BadInputError, ConversionError
 
-__all__ = ["only_program", "open_executor", "precision_losses"]
+if TYPE_CHECKING:
+    from torch import nn
 
+    from quantization.plan import QuantizationPlan
+
+__all__ = ["deviation", "only_program", "open_executor", "precision_losses"]
+
+_LOWERED_NAME: Final = re.compile(r"aten_(\w+?)_(?:default|tensor|vec)(_\d+)?", re.IGNORECASE)
 _WHAT: Final = "the Core ML program inside the .pte"
 
 
@@ -61,6 +70,32 @@ def precision_losses(path: Path, pictures: NDArray[np.float32]) -> tuple[Precisi
         EnvironmentLacksError: executorch is absent.
     """
     return losses_of(only_program(path, read_program(path)), pictures)
+
+
+def deviation(
+    path: Path, *, network: "nn.Module", plan: "QuantizationPlan", pictures: NDArray[np.float32]
+) -> Deviation:
+    """Compare the Core ML program inside a file with its plan, as a package is compared.
+
+    Args:
+        path: The ``.pte``.
+        network: Fused float student in eval mode.
+        plan: What the file was made from, ``w8`` or ``w8a8``.
+        pictures: Normalised pictures ``[N, 3, H, W]``, N at least 1.
+
+    Raises:
+        BadInputError: The file is damaged, or the plan is another network's.
+        ConversionError: Part of the network is outside of Core ML, or the program cannot be executed here.
+        EnvironmentLacksError: torchao or executorch is absent.
+    """
+    program = only_program(path, read_program(path))
+    return deviation_of(program, network=network, plan=plan, pictures=pictures, planned_name=_planned_name)
+
+
+def _planned_name(name: str) -> str:
+    """Give the name that a tensor has before ExecuTorch lowers: ``aten_relu_default_1`` is ``relu_1`` there."""
+    lowered = _LOWERED_NAME.fullmatch(name)
+    return f"{lowered[1]}{lowered[2] or ''}" if lowered else name
 
 
 def only_program(path: Path, program: Any) -> Program:

@@ -1,3 +1,4 @@
+import copy
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from converters import FORMATS, executorch_coreml
+from converters import FORMATS, comparison, coreml, executorch_coreml
 from converters.executorch_coreml.inspect import inspect
 from lspdmobile import __version__
 from lspdmobile.artifact import Artifact
-from lspdmobile.choices import Format, Precision
+from lspdmobile.choices import Backend, Format, Precision
 from lspdmobile.errors import BadInputError, ConversionError
 
 if TYPE_CHECKING:
@@ -163,3 +164,27 @@ def test_a_model_of_another_size_is_refused(lower: Lower, block: nn.Module, emit
     other = read_program(lower(block)).backend_delegate_data[0].data
     with pytest.raises(BadInputError, match=r"hands over .*64, 64.*, but its Core ML part has .*16, 24"):
         FORMATS[Format.EXECUTORCH].open_executor(repack(emitted[Precision.FP16].path, lambda _: bytes(other)))
+
+
+@pytest.mark.parametrize("precision", [Precision.W8, Precision.W8A8])
+def test_what_is_inside_is_what_its_plan_says_and_not_what_another_says(
+    world: "World", emitted: Emitted, precision: Precision
+) -> None:
+    request = world.request(precision, "compared.pte")
+    path, pictures = emitted[precision].path, world.pictures[:1]
+    compare = comparison(Format.EXECUTORCH, precision, Backend.COREML)
+    assert compare is executorch_coreml.deviation
+    found = compare(path, network=request.network, plan=request.plan, pictures=pictures)
+    assert (found.faults, found.steps < 0.05, found.heatmaps < 1e-4) == ((), True, True)
+    other = copy.deepcopy(request.network)
+    with torch.no_grad():
+        next(p for p in other.parameters() if p.dim() == 1).add_(0.5)
+    changed = compare(path, network=other, plan=request.plan, pictures=pictures)
+    assert max(changed.steps, changed.heatmaps) > 0.02
+
+
+def test_only_core_ml_programs_are_compared_with_their_plans() -> None:
+    assert comparison(Format.COREML, Precision.W8A8, None) is coreml.deviation
+    assert comparison(Format.COREML, Precision.FP16, None) is None
+    assert comparison(Format.EXECUTORCH, Precision.W8A8, Backend.XNNPACK) is None
+    assert comparison(Format.TFLITE, Precision.W8A8, None) is None
