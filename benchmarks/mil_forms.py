@@ -81,19 +81,13 @@ class Subject:
     def __init__(self, network: Network) -> None:
         self.network = network.build()
         self.pictures = pictures(network, count=_PICTURES, seed=1)
-        self._compressed: dict[str, Any] = {}
+        self._packages: dict[str, Any] = {}
 
     def package(self, form: str) -> Any:
         """Give Core ML Tools' model of a form; not saved."""
-        if form == "fp32":
-            return self._fp32
-        if form == "fp16":
-            return _converted(self.network, self._picture, half=True)
-        if form == "w8a8":
-            return _converted(self._pt2e, self._picture)
-        if form not in self._compressed:
-            self._compressed[form] = _compressed(self._fp32, form)
-        return self._compressed[form]
+        if form not in self._packages:
+            self._packages[form] = self._made(form)
+        return self._packages[form]
 
     def distance(self, form: str, found: Tensor) -> Distance:
         """Judge what the executor made of the package of a form."""
@@ -116,9 +110,12 @@ class Subject:
     def _picture(self) -> Tensor:
         return self.pictures[:1]
 
-    @cached_property
-    def _fp32(self) -> Any:
-        return _converted(self.network, self._picture)
+    def _made(self, form: str) -> Any:
+        if form == "w8a8":
+            return _converted(self._pt2e, self._picture)
+        if form.startswith("fp"):
+            return _converted(self.network, self._picture, half=form == "fp16")
+        return _compressed(self.package("fp32"), form)
 
     @cached_property
     def _float32(self) -> Tensor:
@@ -135,8 +132,9 @@ class Subject:
         quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
         prepared = prepare_pt2e(_exported(self.network, self._picture).module(check_guards=False), quantizer)
         _each(prepared, self.pictures)
-        converted: nn.Module = convert_pt2e(prepared)
-        return converted
+        module: GraphModule = convert_pt2e(prepared)
+        _dequantize_scalars(module)
+        return module
 
     def _with_weights_of(self, model: Any) -> nn.Module:
         """Give the network in PyTorch with the weights that a compressed package decompresses to.
@@ -238,6 +236,23 @@ def _folded(network: nn.Module, picture: Tensor) -> "GraphModule":
     module.graph.eliminate_dead_code()
     module.recompile()
     return module
+
+
+def _dequantize_scalars(module: "GraphModule") -> None:
+    """Replace each int8 number that is dequantized, such as the 3 of ``x + 3``, by the float it stands for.
+
+    Core ML Tools 9.0 subtracts the zero point in int8, where 127 - -128 is -1, and would write another number.
+    """
+    dequantize = torch.ops.quantized_decomposed.dequantize_per_tensor.default
+    for node in list(module.graph.nodes):
+        if node.target is dequantize and node.args[0].op == "get_attr":
+            value = dequantize(_tensor(module, node.args[0]), *node.args[1:])
+            module.register_buffer(node.name, value)
+            with module.graph.inserting_before(node):
+                node.replace_all_uses_with(module.graph.get_attr(node.name))
+            module.graph.erase_node(node)
+    module.graph.eliminate_dead_code()
+    module.recompile()
 
 
 def _fold(module: "GraphModule", conv: "Node", norm: "Node") -> None:

@@ -2,8 +2,8 @@
 
     python benchmarks/mil_networks.py docs/mil_networks.md [--networks "ResNet-10,U-Net"]
 
-Builds, converts, saves, executes and compares; writes the table as a Markdown page. With the whole list this takes
-about an hour on one core. What is compared with what, and which bounds apply, is said in benchmarks/mil_forms.py.
+Builds, converts, saves, executes and compares; writes the table as a Markdown page, anew after each network. The whole
+list takes about half an hour of one core. What is compared with what, and which bounds apply, is said in benchmarks/mil_forms.py.
 """
 
 import argparse
@@ -98,8 +98,10 @@ def main() -> int:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     console = Console(stderr=True)
-    found = {name: distances(name) for name in track(options.networks.split(","), console=console)}
-    options.output.write_text(page(found), encoding="utf-8")
+    found: dict[str, dict[str, Distance]] = {}
+    for name in track(options.networks.split(","), console=console):
+        found[name] = distances(name)
+        options.output.write_text(page(found), encoding="utf-8")
     return 0 if all(each.holds for cells in found.values() for each in cells.values()) else 3
 
 

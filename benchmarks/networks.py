@@ -129,7 +129,6 @@ NETWORKS: Final[Mapping[str, Network]] = {
     "EfficientNet-B0": _pytorchcv("efficientnet_b0b", 96),
     "EfficientNet-lite0": Network(package="efficientnet-lite-pytorch", size=(224, 224), define=_efficientnet_lite),
     "GhostNet": _pytorchcv("ghostnet"),
-    "MixNet-S": _pytorchcv("mixnet_s"),
     "MobileOne-S0": Network(package="mobileone-pytorch", size=(224, 224), define=_mobileone),
     "SqueezeNet 1.1": _pytorchcv("squeezenet_v1_1"),
     "ResNet-10": _pytorchcv("resnet10"),
@@ -146,9 +145,6 @@ NETWORKS: Final[Mapping[str, Network]] = {
     "U-Net": _pytorchcv("unet_cityscapes", 64, in_size=(64, 64)),
     "DeepLabV3 on ResNet-50": _pytorchcv("deeplabv3_resnetd50b_voc", 96, pick=0, in_size=(96, 96)),
     "SimplePose on ResNet-18": _pytorchcv("simplepose_resnet18_coco", 128, in_size=(128, 128), return_heatmap=True),
-    "SimplePose on MobileNetV2": _pytorchcv(
-        "simplepose_mobile_mobilenetv2b_w1_coco", 128, in_size=(128, 128), return_heatmap=True
-    ),
     "Lightweight OpenPose": _pytorchcv(
         "lwopenpose2d_mobilenet_cmupan_coco", 128, in_size=(128, 128), return_heatmap=True
     ),

@@ -21,12 +21,13 @@ QUICK = [
     ("ConvNeXt", "w8"),
     ("ConvNeXt", "p6"),
     ("ConvNeXt", "p4"),
-    ("U-Net", "fp16"),
+    ("PoolFormer", "fp32"),
+    ("PoolFormer", "fp16"),
 ]
 SLOW = [(name, form) for name in NETWORKS for form in FORMS if (name, form) not in QUICK]
 
 Saved = Callable[[str, str], tuple[Subject, Path]]
-_subject = lru_cache(maxsize=1)(lambda name: Subject(NETWORKS[name]))
+_subject = lru_cache(maxsize=3)(lambda name: Subject(NETWORKS[name]))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -57,7 +58,7 @@ def test_the_executor_gives_what_torch_gives(name: str, form: str, saved: Saved)
 def _change_a_byte(path: Path) -> None:
     file = path / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
     held = bytearray(file.read_bytes())
-    held[len(held) // 2] ^= 0x50
+    held[len(held) // 3] ^= 0x50  # where no picture is too small for the kernel
     file.write_bytes(held)
 
 
