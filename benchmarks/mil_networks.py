@@ -3,7 +3,8 @@
     python benchmarks/mil_networks.py docs/mil_networks.md [--networks "ResNet-10,U-Net"]
 
 Builds, converts, saves, executes and compares; writes the table as a Markdown page, anew after each network. The whole
-list takes about half an hour of one core. What is compared with what, and which bounds apply, is said in benchmarks/mil_forms.py.
+list takes about half an hour of one core. What is compared with what, and which bounds apply, is said in
+benchmarks/mil_forms.py.
 """
 
 import argparse
@@ -41,7 +42,7 @@ four pictures, then the largest that is allowed.
 float network |
 
 *PyTorch's own distance* is what rounding costs in that network: the same network and pictures in PyTorch, in that
-arithmetic against float64. Random deep networks amplify rounding, some ten thousand times, so no one number would bound
+arithmetic against float64. Random deep networks amplify rounding, each by another factor, so no one number would bound
 all of them. The executor rounds as often as PyTorch does, in other places: a sound one is about as far away as PyTorch
 itself, a third of what is allowed.
 
@@ -49,7 +50,7 @@ itself, a third of what is allowed.
 
 In w8a8 both sides compute on the same integer grids. A sum half way between two steps may be rounded either way, which
 changes one value by one step and, through it, some of what follows: the share of output values that are not equal bit
-for bit is given too. 0% is common: every integer in the network agreed.
+for bit is given too. 0% means that every integer in the network agreed.
 
 """
 
@@ -77,7 +78,7 @@ def page(found: dict[str, dict[str, Distance]]) -> str:
             + " |"
         )
     packages = sorted({NETWORKS[name].package for name in found} | {"coremltools", "executorch", "torch"})
-    versions = ", ".join(f"{package} {version(package)}" for package in packages)
+    versions = ", ".join(f"{package} {version(package).partition('+')[0]}" for package in packages)
     return _HEAD + "\n".join(lines) + f"\n\nMade with {versions}.\n"
 
 
