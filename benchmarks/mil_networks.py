@@ -50,7 +50,9 @@ itself, a third of what is allowed.
 
 In w8a8 both sides compute on the same integer grids. A sum half way between two steps may be rounded either way, which
 changes one value by one step and, through it, some of what follows: the share of output values that are not equal bit
-for bit is given too. 0% means that every integer in the network agreed.
+for bit is given too. A distance of 0 means that every integer in the network agreed.
+
+FastViT is missing: timm, which defines it, needs torchvision, whose compiled part fits one build of torch only.
 
 """
 

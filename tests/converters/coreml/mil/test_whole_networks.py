@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.mil_forms import FORMS, Subject, executed
+from benchmarks.mil_forms import FORMS, Distance, Subject, executed
+from benchmarks.mil_networks import page
 from benchmarks.networks import NETWORKS
 
 QUICK = [
@@ -98,3 +99,19 @@ def test_a_wrong_attribute_of_one_operation_is_seen(
     subject, path = saved(name, form)
     edit(path, change)
     assert not subject.distance(form, executed(path, subject.pictures)).holds
+
+
+def test_the_page_is_what_the_benchmark_writes() -> None:
+    """But for the numbers: all networks, in this order, each within its bounds."""
+    nothing = Distance(found=0.0, allowed=1.0, pictures=2.0, differing=0.0)
+    wanted = page({name: dict.fromkeys(FORMS, nothing) for name in NETWORKS}).splitlines()
+    held = (Path(__file__).parents[4] / "docs" / "mil_networks.md").read_text(encoding="utf-8").splitlines()
+    table = wanted.index(next(line for line in wanted if line.startswith("| network")))
+    assert held[:table] == wanted[:table]
+    assert [line.split("|")[:4] for line in held[table:-1]] == [line.split("|")[:4] for line in wanted[table:-1]]
+    assert "**" not in "".join(held[table:])
+
+
+def test_a_broken_bound_is_shown_in_bold() -> None:
+    broken = Distance(found=2.0, allowed=1.0, pictures=3.0, differing=0.0)
+    assert "**2.0e+00 of 1.0e+00**" in page({"U-Net": dict.fromkeys(FORMS, broken)})
