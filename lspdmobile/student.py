@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -34,6 +34,7 @@ __all__ = [
     "resized",
     "save_student",
     "student_from_preset",
+    "unpickled",
     "write_weights",
 ]
 
@@ -111,7 +112,7 @@ def load_checkpoint(path: Path, *, device: str) -> dict[str, Any]:
         BadInputError: It is missing, damaged or holds code.
     """
     try:
-        saved = _unpickled(path, device)
+        saved = unpickled(path, device)
     except Exception as error:  # torch raises many kinds; every one means the file cannot be used
         message = f"{path}: not a readable training checkpoint ({_first_line(error)})"
         raise BadInputError(message) from error
@@ -238,7 +239,7 @@ def _from_state_dict(path: Path, arch: str | None) -> Student:
         raise BadInputError(message)
     base = student_from_preset(arch)
     try:
-        tensors = _unpickled(path, "cpu")
+        tensors = unpickled(path, "cpu")
     except Exception as error:  # torch raises many kinds; every one means the file cannot be used
         message = f"{path}: not a plain state dict of tensors, nothing in it was executed ({_first_line(error)})"
         raise BadInputError(message) from error
@@ -249,8 +250,9 @@ def _from_state_dict(path: Path, arch: str | None) -> Student:
     return replace(base, name=path.stem, sha256=sha256_of(path))
 
 
-def _unpickled(path: Path, device: str) -> Any:
-    return torch.load(path, map_location=device, weights_only=True)  # noqa: TID251 - the one place that may
+def unpickled(source: Path | IO[bytes], device: str) -> Any:
+    """Read tensors and plain values; raises where the file holds anything that would run."""
+    return torch.load(source, map_location=device, weights_only=True)  # noqa: TID251 - the one place that may
 
 
 def _first_line(error: Exception) -> str:
