@@ -166,7 +166,7 @@ def _pair(
     if not trained:
         graph = copy.deepcopy(graph)
         randomise_norms(graph, generator)
-        module = _with_tensors_of(graph, copy.deepcopy(module))
+        module = graph if module is captured.graph else _with_tensors_of(graph, copy.deepcopy(module))
     ships = next((p.dtype for p in fused.parameters() if p.is_floating_point()), torch.float32)
     finished = rewrite(graph)
     after: dict[str, GraphModule] = {}
@@ -174,14 +174,15 @@ def _pair(
     for name, dtype in _DTYPES.items():
         form, found[name] = (fused, sites) if trained and dtype == ships else finished(dtype)
         after[name] = form if name == "fp32" else widened(form)
+    exact = widened(module)
     return _Pair(
         statistics=statistics,
-        exact=widened(module),
-        before=copy.deepcopy(module).float(),
+        exact=exact,
+        before=module if ships is torch.float32 else copy.deepcopy(module).float(),
         after=after,
         sites=found,
-        exact_parts=Interpreter(widened(graph)),
-        before_parts=Interpreter(copy.deepcopy(graph).float()),
+        exact_parts=Interpreter(exact if graph is module else widened(graph)),
+        before_parts=Interpreter(graph if ships is torch.float32 else copy.deepcopy(graph).float()),
         after_parts={name: Interpreter(form) for name, form in after.items()},
     )
 
@@ -247,7 +248,10 @@ def _site_errors(pair: _Pair, claims: Mapping[str, Site], generator: torch.Gener
     shapes = {node.name: node.meta["shape"] for node in pair.exact_parts.graph.nodes}
     sizes = [shapes[names[0]] for names in site.sources]
     if len({tuple(size[2:]) for size in sizes}) <= 1:
-        forms = ((pair.exact_parts, list(_named(site, sizes)), site.value), (pair.after_parts["fp64"], site.inputs, site.node))
+        forms = (
+            (pair.exact_parts, list(_named(site, sizes)), site.value),
+            (pair.after_parts["fp64"], site.inputs, site.node),
+        )
         sizes = [side_of(forms, size) for size in sizes]
     probes = [probe_inputs(size, generator) for size in sizes]
     worst = dict.fromkeys(_DTYPES, _NO_ERROR)

@@ -8,7 +8,7 @@ rewrite may read it at any later point. Nothing else is decomposed.
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.fx import GraphModule, Node
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_aggregate
 
 from lspdmobile.errors import BadInputError
@@ -130,24 +130,31 @@ def constant_of(module: nn.Module, node: Any) -> Tensor | None:
 
 def widened(module: GraphModule) -> GraphModule:
     """Give a copy that computes in float64, also where the graph names float32."""
-    twin = copy.deepcopy(module).double()
-    _with_arguments(twin, lambda argument: _WIDER.get(argument, argument) if _is_dtype(argument) else argument)
-    for name, value in list(twin.named_buffers()):
-        if value.dtype == torch.float32:
-            owner, _, leaf = name.rpartition(".")
-            setattr(twin.get_submodule(owner), leaf, value.double())
-    return twin
-
-
-def _is_dtype(argument: Any) -> bool:
-    return isinstance(argument, torch.dtype)
-
-
-def _with_arguments(module: GraphModule, change: Callable[[Any], Any]) -> None:
+    graph = Graph()
+    copies: dict[Node, Node] = {}
     for node in module.graph.nodes:
-        node.args = map_aggregate(node.args, change)
-        node.kwargs = map_aggregate(node.kwargs, change)
-    module.recompile()
+        copies[node] = twin = graph.node_copy(node, copies.__getitem__)
+        twin.args, twin.kwargs = map_aggregate(twin.args, _wider), map_aggregate(twin.kwargs, _wider)
+    graph.set_codegen(copy.deepcopy(module.graph._codegen))
+    root = {
+        str(node.target): _part(module, node) for node in module.graph.nodes if node.op in ("get_attr", "call_module")
+    }
+    return GraphModule(root, graph).eval()
+
+
+def _part(module: GraphModule, node: Node) -> Any:
+    """Give a copy of the layer or tensor that a node names, in float64."""
+    if node.op == "call_module":
+        return copy.deepcopy(module.get_submodule(str(node.target))).double()
+    value = constant_of(module, node)
+    if value is None:
+        return getattr(module, str(node.target))
+    wide = value.detach().to(_wider(value.dtype))
+    return nn.Parameter(wide, requires_grad=False) if isinstance(value, nn.Parameter) else wide
+
+
+def _wider(argument: Any) -> Any:
+    return _WIDER.get(argument, argument) if isinstance(argument, torch.dtype) else argument
 
 
 def _exported(network: nn.Module, inputs: Inputs | None) -> ExportedProgram:
@@ -168,7 +175,7 @@ def _unlifted(program: ExportedProgram) -> GraphModule:
     """Give the program with its weights as attributes; of what export notes per node only the needed is kept."""
     module = program.module(check_guards=False)
     assert isinstance(module, GraphModule)
-    graph = torch.fx.Graph()
+    graph = Graph()
     copies: dict[Node, Node] = {}
     for node in module.graph.nodes:
         copies[node] = graph.node_copy(node, copies.__getitem__)

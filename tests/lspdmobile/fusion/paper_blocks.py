@@ -19,7 +19,9 @@ __all__ = [
 ]
 
 
-def conv_norm(inputs: int, outputs: int, side: int, *, groups: int = 1, stride: int = 1, dilation: int = 1) -> nn.Module:
+def conv_norm(
+    inputs: int, outputs: int, side: int, *, groups: int = 1, stride: int = 1, dilation: int = 1
+) -> nn.Module:
     """A convolution that keeps the size, without bias, and its batch norm."""
     reach = dilation * (side - 1) // 2
     conv = nn.Conv2d(inputs, outputs, side, stride, reach, dilation, groups, bias=False)

@@ -1,28 +1,78 @@
 """Faults planted into the rewrites; the certificate has to catch every one."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
-import lspdmobile.fusion as fusion_package
 from lspdmobile.errors import GateFailedError
-from lspdmobile.fusion import fold_norm, fuse, merge_branches
-from lspdmobile.fusion.certificate import certify
-from lspdmobile.fusion.probes import INPUTS, probe_inputs, randomise_norms, relative_error
-from lspdmobile.fusion.site import Site
-from lspdmobile.networks.lspd import LspdConfig, LspdStudent
+from lspdmobile.fusion import Certificate, fuse, lifting, views
+from lspdmobile.fusion import graph as graph_module
+from lspdmobile.fusion.certifying import Finished, compared
+from lspdmobile.fusion.fusing import fuse_captured
+from lspdmobile.fusion.graph import Captured, capture
+from lspdmobile.fusion.largest_kernel import LargestKernel
+from lspdmobile.fusion.linear import NO_PADDING, Linear
+from lspdmobile.fusion.planner import Planner
+from lspdmobile.fusion.probes import INPUTS, probe_inputs, randomise_norms, relative_error, ulps
+from lspdmobile.fusion.rewrites import branch_sum
+from lspdmobile.fusion.rewriting import rewritten
+from lspdmobile.fusion.surgery import concats, idle, kernels, sequences, sums
+from lspdmobile.fusion.work import Work
 
 Plant = Callable[[pytest.MonkeyPatch], None]
+PLANNER = Planner(model=LargestKernel())
 
-honest_affine = fold_norm.affine_of
-honest_sum = merge_branches._sum
+honest_affine = views.affine_of
+honest_merged = sums.merged
+honest_embed = branch_sum.embed_into
+honest_pooling = views.pooling_as_linear
+honest_absorbed = views.absorbed
+honest_after, honest_before = views.pointwise_after, views.pointwise_before
+honest_concatenated = concats.concatenated
+honest_scaled = views.scaled
 
 
-def plant_affine(monkeypatch: pytest.MonkeyPatch, faulty: Callable[[nn.BatchNorm2d], tuple[Tensor, Tensor]]) -> None:
-    monkeypatch.setattr(fold_norm, "affine_of", faulty)
-    monkeypatch.setattr(merge_branches, "affine_of", faulty)
+class Everything(nn.Module):
+    """One of each place a rewrite may go wrong, small enough to be certified in a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU())
+        self.dense = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4))
+        self.wide = nn.Sequential(nn.Conv2d(4, 4, 3, padding=2, dilation=2), nn.BatchNorm2d(4))
+        self.pool = nn.Sequential(nn.AvgPool2d(3, 1, 1), nn.BatchNorm2d(4))
+        self.identity = nn.BatchNorm2d(4)
+        self.thin, self.thick = nn.Conv2d(4, 12, 1), nn.Conv2d(12, 3, 1)
+        self.pad_norm = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3))
+        self.up = nn.Sequential(nn.ConvTranspose2d(4, 4, 2, 2), nn.BatchNorm2d(4))
+        self.left, self.right = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = torch.relu(self.dense(x) + self.wide(x) + self.pool(x) + self.identity(x))
+        x = torch.nn.functional.pad(self.thick(self.thin(x)), (1, 1, 1, 1))
+        x = torch.relu(self.up(self.pad_norm(x)))
+        return torch.cat((self.left(x), self.right(x)), dim=1)
+
+
+def network(*, fresh: bool = False) -> nn.Module:
+    torch.manual_seed(3)
+    module = Everything().eval()
+    if not fresh:
+        randomise_norms(module, torch.Generator().manual_seed(1))
+    return module
+
+
+def plant_affine(monkeypatch: pytest.MonkeyPatch, faulty: Callable[[Any], tuple[Tensor, Tensor]]) -> None:
+    monkeypatch.setattr(views, "affine_of", faulty)
+    monkeypatch.setattr(sequences, "affine_of", faulty)
 
 
 def mean_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +80,7 @@ def mean_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def eps_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    def faulty(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    def faulty(norm: Any) -> tuple[Tensor, Tensor]:
         eps, norm.eps = norm.eps, 0.0
         found = honest_affine(norm)
         norm.eps = eps
@@ -40,129 +90,326 @@ def eps_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def beta_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    def faulty(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-        scale, shift = honest_affine(norm)
-        return scale, shift - norm.bias.detach().double()
+    plant_affine(monkeypatch, lambda n: (honest_affine(n)[0], honest_affine(n)[1] - n.bias.detach().double()))
+
+
+def gamma_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant_affine(monkeypatch, lambda n: (honest_affine(n)[0] / n.weight.detach().double(), honest_affine(n)[1]))
+
+
+def variance_for_deviation(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant_affine(monkeypatch, lambda n: (honest_affine(n)[0] / (n.running_var + n.eps).sqrt(), honest_affine(n)[1]))
+
+
+def norms_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every norm of four channels takes the statistics of the one folded before it."""
+    last: list[tuple[Tensor, Tensor]] = []
+
+    def faulty(norm: Any) -> tuple[Tensor, Tensor]:
+        found = honest_affine(norm)
+        last.append(found)
+        return last[-2] if len(last) > 1 and len(last[-2][0]) == len(found[0]) else found
 
     plant_affine(monkeypatch, faulty)
 
 
 def branch_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(merge_branches, "_sum", lambda branches, *, like: honest_sum(branches[:-1], like=like))
+    monkeypatch.setattr(sums, "merged", lambda terms: honest_merged(terms[:-1] if len(terms) > 1 else terms))
+
+
+def branch_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sums, "merged", lambda terms: honest_merged([*terms, terms[0]] if len(terms) > 1 else terms))
 
 
 def dilation_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    def faulty(conv: nn.Conv2d) -> Tensor:
-        sides = [d * (k - 1) + 1 for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
-        kernel = torch.zeros(conv.in_channels, *sides, dtype=torch.float64)
-        top, left = ((side - k) // 2 for side, k in zip(sides, conv.kernel_size, strict=True))
-        kernel[:, top : top + conv.kernel_size[0], left : left + conv.kernel_size[1]] = conv.weight.detach()[:, 0]
-        return kernel
+    def faulty(weight: Tensor, branch: Linear, groups: int, axes: Sequence[tuple[int, int, int, int]]) -> None:
+        if (axes[0][1], axes[1][1]) != (1, 1):
+            return honest_embed(weight, branch, groups, axes)
+        shrunk = replace(branch, dilation=(1, 1), padding=tuple(p // d for p, d in zip(branch.padding, (*[
+            branch.dilation[0]] * 2, *[branch.dilation[1]] * 2), strict=True)))  # fmt: skip
+        return honest_embed(weight, shrunk, groups, axes)
 
-    monkeypatch.setattr(merge_branches, "_undilated", faulty)
+    monkeypatch.setattr(branch_sum, "embed_into", faulty)
 
 
-def after_sum(change: Callable[[nn.Conv2d], nn.Module]) -> Plant:
+def embedded_off_centre(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 1x1 lands in the first tap instead of the centre."""
+
+    def faulty(weight: Tensor, branch: Linear, groups: int, axes: Sequence[tuple[int, int, int, int]]) -> None:
+        front = (axes[0][2], axes[0][3], axes[1][2], axes[1][3])
+        honest_embed(weight, replace(branch, padding=front) if branch.is_pointwise else branch, groups, axes)
+
+    monkeypatch.setattr(branch_sum, "embed_into", faulty)
+
+
+def after_sum(change: Callable[[Linear], Linear]) -> Plant:
     def plant(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(merge_branches, "_sum", lambda branches, *, like: change(honest_sum(branches, like=like)))
+        monkeypatch.setattr(
+            sums, "merged", lambda terms: change(honest_merged(terms)) if len(terms) > 1 else honest_merged(terms)
+        )
 
     return plant
 
 
-def reach(conv: nn.Conv2d) -> int:
-    return conv.kernel_size[0] // 2
+def shifted_by_one(linear: Linear) -> Linear:
+    return replace(linear, weight=linear.weight.roll(1, dims=3))
 
 
-def shifted_by_one(conv: nn.Conv2d) -> nn.Module:
-    conv.weight.data = conv.weight.data.roll(1, dims=3)
-    return conv
+def padded_by_one_more(linear: Linear) -> Linear:
+    return replace(linear, padding=tuple(side + 1 for side in linear.padding))  # type: ignore[arg-type]
 
 
-def padded_by_one_more(conv: nn.Conv2d) -> nn.Module:
-    conv.padding = (reach(conv) + 1, reach(conv) + 1)
-    return conv
+def transposed(linear: Linear) -> Linear:
+    return replace(linear, weight=linear.weight.transpose(2, 3))
 
 
-def padded_one_row_late(conv: nn.Conv2d) -> nn.Module:
-    """Pad one row too many above and one too few below: the right shape, the wrong rows."""
-    conv.padding = (0, 0)
-    side = reach(conv)
-    return nn.Sequential(nn.ZeroPad2d((side, side, side + 1, side - 1)), conv).eval()
+def flipped(linear: Linear) -> Linear:
+    return replace(linear, weight=linear.weight.flip(2))
 
 
-def padded_by_the_edge(conv: nn.Conv2d) -> nn.Module:
-    """Continue the picture by its edge, not by zeros: the inside is right, the border is wrong."""
-    conv.padding = (0, 0)
-    return nn.Sequential(nn.ReplicationPad2d(reach(conv)), conv).eval()
+def channels_exchanged(linear: Linear) -> Linear:
+    return replace(linear, weight=linear.weight.roll(1, dims=0))
+
+
+def bias_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    after_sum(lambda linear: linear.without_bias())(monkeypatch)
+
+
+def conv_bias_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        views, "scaled", lambda linear, scale, shift: honest_scaled(linear.without_bias(), scale, shift)
+    )
+
+
+def bias_not_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(linear: Linear, scale: Tensor, shift: Tensor | None) -> Linear:
+        honest = honest_scaled(linear, scale, shift)
+        return honest if linear.bias is None else replace(honest, bias=linear.bias + (0 if shift is None else shift))
+
+    monkeypatch.setattr(views, "scaled", faulty)
+
+
+def padding_counted_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean over a padded window, read as the mean over the pixels of the picture in it and the other way round."""
+
+    def faulty(channels: int, *args: Any, count_include_pad: bool = True, **kwargs: Any) -> Linear:
+        linear = honest_pooling(channels, *args, count_include_pad=True, **kwargs)
+        return replace(linear, weight=linear.weight * (9 / 6 if count_include_pad else 1.0))
+
+    monkeypatch.setattr(views, "pooling_as_linear", faulty)
+
+
+def summand_at_the_border(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A norm goes through padding as if the border held its summand."""
+
+    def faulty(first: Linear, second: Linear) -> Linear:
+        bare = honest_absorbed(first, replace(second, padding=NO_PADDING))
+        return replace(bare, padding=honest_absorbed(first.without_bias(), second).padding)
+
+    monkeypatch.setattr(views, "absorbed", faulty)
+    monkeypatch.setattr(Everything, "forward", padded_after_the_norm)
+
+
+def padded_after_the_norm(self: Everything, x: Tensor) -> Tensor:
+    norm, conv = self.pad_norm
+    return conv(torch.nn.functional.pad(norm(x), (1, 1, 1, 1)))  # type: ignore[no-any-return]
+
+
+def matrices_the_wrong_way_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(first: Linear, second: Linear) -> Linear:
+        honest = honest_after(first, second)
+        return replace(honest, weight=honest.weight.flip(0))
+
+    monkeypatch.setattr(views, "pointwise_after", faulty)
+
+
+def inner_bias_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "pointwise_after", lambda a, b: honest_after(a.without_bias(), b))
+
+
+def outputs_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(concats, "concatenated", lambda branches: honest_concatenated(branches[::-1]))
+
+
+def transposed_scaled_on_the_wrong_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = sequences.folded
+
+    def faulty(module: nn.Module, scale: Tensor, shift: Tensor) -> nn.Module:
+        result = honest(module, scale, shift)
+        if isinstance(result, nn.ConvTranspose2d) and isinstance(module, nn.ConvTranspose2d):
+            result.weight.data = module.weight.detach() * scale[:, None, None, None]
+        return result
+
+    monkeypatch.setattr(sequences, "folded", faulty)
+
+
+def stride_forgotten_in_lifting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer is read from the program with its padding one too small."""
+    honest = lifting._padding
+
+    def faulty(*args: Any) -> tuple[int, ...] | None:
+        found = honest(*args)
+        return None if found is None else tuple(max(side - 1, 0) for side in found)
+
+    monkeypatch.setattr(lifting, "_padding", faulty)
 
 
 FAULTS: dict[str, Plant] = {
     "running mean forgotten": mean_forgotten,
     "eps ignored": eps_ignored,
     "beta forgotten": beta_forgotten,
+    "gamma forgotten": gamma_forgotten,
+    "divided by the variance": variance_for_deviation,
+    "two norms swapped": norms_swapped,
     "one branch dropped": branch_dropped,
+    "one branch twice": branch_twice,
     "dilation forgotten in the embedding": dilation_forgotten,
+    "1x1 embedded off centre": embedded_off_centre,
     "kernel shifted by one column": after_sum(shifted_by_one),
+    "kernel transposed": after_sum(transposed),
+    "kernel upside down": after_sum(flipped),
+    "output channels exchanged": after_sum(channels_exchanged),
     "padding one too large": after_sum(padded_by_one_more),
-    "padding off by one row": after_sum(padded_one_row_late),
-    "padding repeats the edge": after_sum(padded_by_the_edge),
+    "padding one too small in a layer": stride_forgotten_in_lifting,
+    "merged bias dropped": bias_dropped,
+    "bias of the convolution dropped": conv_bias_dropped,
+    "bias not scaled": bias_not_scaled,
+    "average pooling with the wrong count": padding_counted_wrongly,
+    "summand missing at the border": summand_at_the_border,
+    "product of matrices mixed up": matrices_the_wrong_way_round,
+    "bias of the inner 1x1 dropped": inner_bias_dropped,
+    "concatenated outputs exchanged": outputs_exchanged,
+    "transposed convolution scaled on its inputs": transposed_scaled_on_the_wrong_axis,
 }
 
 
+@cache
+def captured_network(forward: Any, *, fresh: bool = False) -> Captured:
+    """Export once for each form the network's code takes."""
+    assert Everything.forward is forward
+    return capture(network(fresh=fresh), (torch.randn(1, 3, 12, 11),))
+
+
+def run(*, fresh: bool = False) -> Certificate:
+    return fuse_captured(captured_network(Everything.forward, fresh=fresh), PLANNER).certificate
+
+
+def test_without_a_fault_all_of_it_is_rewritten_and_passes() -> None:
+    found = run()
+    assert {site.rewrite for site in found.sites} >= {"fold norm", "merge branches", "merge concatenated", "merge 1x1"}
+    assert found.norms_left == ()
+    assert found.error_fp64 < 1e-13
+
+
 @pytest.mark.parametrize("plant", FAULTS.values(), ids=FAULTS.keys())
-@pytest.mark.parametrize("fresh", [True, False], ids=["fresh norms", "trained norms"])
-def test_a_planted_fault_is_caught(
-    plant: Plant, fresh: bool, tiny_config: LspdConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    student = LspdStudent(tiny_config).eval()
-    if not fresh:
-        randomise_norms(student, torch.Generator().manual_seed(1))
+def test_a_planted_fault_is_caught(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
     with pytest.raises(GateFailedError, match="must not ship"):
-        fuse(student, input_size=(64, 64))
+        run()
 
 
-def test_two_swapped_norms_are_caught_and_only_randomised_statistics_show_it_on_fresh_norms(
-    tiny_config: LspdConfig,
+def test_every_planted_fault_is_counted() -> None:
+    """The number that the docs quote."""
+    assert len(FAULTS) == 25
+
+
+@pytest.mark.parametrize("plant", [mean_forgotten, beta_forgotten, norms_swapped, gamma_forgotten])
+def test_faults_that_fresh_norms_hide_are_caught_by_randomised_ones(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    student = LspdStudent(tiny_config).eval()
-
-    def swapping(original: nn.Module) -> tuple[nn.Module, tuple[Site, ...]]:
-        first, second = (original.get_submodule(f"backbone.levels.0.1.{name}") for name in ("first", "second"))
-        first.norm, second.norm = second.norm, first.norm
-        fused, sites = fusion_package._rewritten(original, largest_kernel=5)
-        first.norm, second.norm = second.norm, first.norm
-        return fused, sites
-
-    certificate = certify(student, *swapping(student), rewrite=swapping, input_size=(64, 64), seed=0)
-    assert not certificate.passed
-    assert all(check.error < 1e-5 for check in certificate.checks if check.statistics == "as trained")
-    assert all(check.error > 1e-3 for check in certificate.checks if check.statistics == "randomised")
-
-
-def test_a_network_in_train_mode_would_be_caught_by_the_certificate_too(
-    tiny_student: nn.Module, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fusion_package, "refuse_unfusable", lambda _network: None)
+    plant(monkeypatch)
     with pytest.raises(GateFailedError):
-        fuse(tiny_student.train(), input_size=(64, 64))
+        run(fresh=True)
 
 
-def test_a_fault_in_the_delivered_copy_alone_is_caught(tiny_student: nn.Module) -> None:
-    def rewrite(original: nn.Module) -> tuple[nn.Module, tuple[Site, ...]]:
-        return fusion_package._rewritten(original, largest_kernel=5)
-
-    fused, sites = rewrite(tiny_student)
-    fused.get_parameter("stage.exit.conv.bias").data[0] += 1e-2
-    certificate = certify(tiny_student, fused, sites, rewrite=rewrite, input_size=(64, 64), seed=0)
-    assert any("stage.exit.conv" in fault for fault in certificate.faults)
-    assert {check.precision for check in certificate.checks if check.error > 1e-5} == {"fp32"}
+def rewrite(graph: GraphModule) -> Finished:
+    return rewritten(graph, PLANNER).finished
 
 
-def test_faults_name_the_site_first(tiny_student: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_norms_swapped_between_capture_and_rewrite_show_in_randomised_statistics_alone() -> None:
+    captured = captured_network(Everything.forward, fresh=True)
+
+    def swapping(graph: GraphModule) -> Finished:
+        twin = GraphModule(graph, graph.graph)
+        values = dict(twin.named_buffers())
+        first, second = values["dense.1.running_mean"], values["wide.1.running_mean"]
+        kept = first.clone()
+        first.copy_(second)
+        second.copy_(kept)
+        finished = rewritten(twin, PLANNER).finished
+        second.copy_(first)
+        first.copy_(kept)
+        return finished
+
+    with torch.no_grad():
+        fused, sites = swapping(captured.graph)(torch.float32)
+        found = compared(captured, fused, sites, rewrite=swapping, seed=0)
+    trained = [check.error for check in found.checks if check.statistics == "as trained"]
+    assert max(trained) < 1e-5
+    randomised = [c.error for c in found.checks if c.statistics == "randomised" and c.input == "random"]
+    assert min(randomised) > 1e-3
+
+
+def test_a_network_left_in_train_mode_would_be_caught_by_the_certificate_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The guards are switched off, and norms are read as if they were in eval mode."""
+    monkeypatch.setattr(graph_module, "_changes_values", lambda _module: False)
+    monkeypatch.setattr(graph_module, "refuse_unfusable", lambda _network: None)
+    monkeypatch.setattr(graph_module, "refuse_unfusable_program", lambda _program: None)
+    with pytest.raises(GateFailedError):
+        fuse(network().train(), inputs=(torch.randn(1, 3, 12, 11),))
+
+
+def test_a_fault_in_the_delivered_copy_alone_is_caught() -> None:
+    captured = captured_network(Everything.forward)
+    with torch.no_grad():
+        fused, sites = rewrite(captured.graph)(torch.float32)
+        fused.get_parameter("dense.0.bias").data += 0.1
+        found = compared(captured, fused, sites, rewrite=rewrite, seed=0)
+    worst = max(found.sites, key=lambda site: site.error_fp32)
+    assert worst.name == "dense.0"
+    assert {check.precision for check in found.checks if check.error > 1e-5} == {"fp32"}
+
+
+def test_a_site_that_claims_another_value_is_caught() -> None:
+    captured = captured_network(Everything.forward)
+    with torch.no_grad():
+        work: Work = rewritten(captured.graph, PLANNER)
+        relus = [n for n in work.graph.nodes if n.meta.get("rewrites") == ("fold norm",)]
+        relus[0].meta["value"] = captured.graph.graph.find_nodes(op="placeholder")[0].name
+        fused, sites = work.finished(torch.float32)
+        found = compared(captured, fused, sites, rewrite=lambda _graph: work.finished, seed=0)
+    assert any(site.fault or site.error_fp64 > 1e-3 for site in found.sites)
+
+
+def test_faults_name_the_site_first(monkeypatch: pytest.MonkeyPatch) -> None:
     branch_dropped(monkeypatch)
-    with pytest.raises(GateFailedError, match=r"stage\.blocks\.0\.multiscale \(merge branches\)"):
-        fuse(tiny_student, input_size=(64, 64))
+    with pytest.raises(GateFailedError, match=r"first: wide\.0 \(merge branches\)|first: dense\.0 \(merge branches\)"):
+        run()
+
+
+def test_an_idle_operator_that_is_not_idle_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idle, "_SAME", frozenset(("relu",)))
+    with pytest.raises(GateFailedError):
+        run()
+
+
+def test_a_split_that_loses_a_tap_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = kernels.trimmed
+    monkeypatch.setattr(
+        kernels,
+        "trimmed",
+        lambda linear: honest(replace(linear, weight=linear.weight * _without_first_row(linear.weight))),
+    )
+    with pytest.raises(GateFailedError):
+        fuse(nn.Conv2d(3, 3, 3, padding=1).eval(), inputs=(torch.randn(1, 3, 9, 9),))
+
+
+def _without_first_row(weight: Tensor) -> Tensor:
+    mask = torch.ones_like(weight)
+    mask[:, :, 0] = mask[:, :, -1] = 0
+    return mask
 
 
 @pytest.mark.parametrize(
@@ -182,6 +429,15 @@ def test_relative_error_is_the_largest_distance_over_the_largest_value(
     assert relative_error(torch.tensor(expected), torch.tensor(found)) == error
 
 
+def test_ulps_count_float32_neighbours_of_the_largest_value() -> None:
+    largest = torch.tensor(3.0)
+    after = largest
+    for steps in range(1, 4):
+        after = torch.nextafter(after, torch.tensor(math.inf))
+        assert ulps(torch.stack((largest, -largest / 9)), torch.stack((after, -largest / 9)), torch.float32) == steps
+    assert ulps(torch.zeros(2), torch.zeros(2), torch.float32) == 0.0
+
+
 def test_inputs_are_of_every_kind_named() -> None:
     inputs = probe_inputs((1, 2, 6, 7), torch.Generator().manual_seed(0))
     assert tuple(inputs) == INPUTS
@@ -189,14 +445,22 @@ def test_inputs_are_of_every_kind_named() -> None:
     assert (inputs["border"][:, :, 0] != 0).all()
     assert inputs["huge"].abs().max() > 1e6
     assert 0 < inputs["tiny"].abs().max() < 1e-5
+    assert all(torch.equal(values, values.float().double()) for values in inputs.values())
 
 
-def test_randomised_norms_leave_no_tensor_where_it_was(tiny_config: LspdConfig) -> None:
-    student = LspdStudent(tiny_config).eval()
-    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-    randomise_norms(student, torch.Generator().manual_seed(0))
-    for name, tensor in student.state_dict().items():
-        if "norm." in name and "num_batches" not in name:
+@pytest.mark.parametrize("exported", [False, True], ids=["module", "program"])
+def test_randomised_norms_leave_no_tensor_where_it_was(exported: bool) -> None:
+    module: nn.Module = network(fresh=True)
+    if exported:
+        module = capture(module, (torch.randn(1, 3, 12, 11),)).graph
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    norms = {name.rpartition(".")[0] for name in before if name.endswith("running_mean")}
+    randomise_norms(module, torch.Generator().manual_seed(0))
+    moved = 0
+    for name, tensor in module.state_dict().items():
+        if name.rpartition(".")[0] in norms and "num_batches" not in name:
             assert not torch.isclose(tensor, before[name], rtol=1e-4, atol=1e-4).all(), name
             assert torch.isfinite(tensor).all()
-    assert all((v > 0).all() for name, v in student.state_dict().items() if name.endswith("running_var"))
+            moved += 1
+    assert moved == 4 * 7
+    assert all((v > 0).all() for name, v in module.state_dict().items() if name.endswith("running_var"))
