@@ -22,8 +22,8 @@ _RUNS: Final = ("custom_obj_", "opaque_obj_")
 def load_program(path: Path) -> ExportedProgram:
     """Read a ``.pt2`` file.
 
-    ``torch.export.load`` falls back to executing pickles; so every pickle in the archive is first read as plain tensors,
-    and an archive with anything else in it is refused.
+    ``torch.export.load`` falls back to executing pickles; so every pickle in the archive is first read as plain
+    tensors, and an archive with anything else in it is refused.
 
     Raises:
         BadInputError: It is missing or damaged, holds objects that would run, or was written by another version.

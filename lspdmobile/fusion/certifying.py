@@ -95,7 +95,7 @@ def compared(
     if original is not None:
         checks += _export_checks(original, captured, inputs)
     for statistics in STATISTICS:
-        pair = _pair(statistics, captured, fused, sites, rewrite, generator)
+        pair = _pair(statistics, captured, (fused, sites), rewrite, generator)
         for check in _whole(pair, inputs):
             if isinstance(check, Check):
                 checks.append(check)
@@ -156,11 +156,12 @@ def _export_checks(original: nn.Module, captured: Captured, inputs: Mapping[str,
 def _pair(
     statistics: str,
     captured: Captured,
-    fused: GraphModule,
-    sites: tuple[Site, ...],
+    shipped: tuple[GraphModule, tuple[Site, ...]],
     rewrite: Rewrite,
     generator: torch.Generator,
 ) -> _Pair:
+    """Rewrite in both precisions, with statistics as trained or others; what ships is taken as it is."""
+    fused = shipped[0]
     module, graph = captured.module, captured.graph
     trained = statistics == STATISTICS[0]
     if not trained:
@@ -172,7 +173,7 @@ def _pair(
     after: dict[str, GraphModule] = {}
     found: dict[str, tuple[Site, ...]] = {}
     for name, dtype in _DTYPES.items():
-        form, found[name] = (fused, sites) if trained and dtype == ships else finished(dtype)
+        form, found[name] = shipped if trained and dtype == ships else finished(dtype)
         after[name] = form if name == "fp32" else widened(form)
     exact = widened(module)
     return _Pair(
@@ -210,14 +211,14 @@ def _whole(pair: _Pair, inputs: Mapping[str, tuple[Any, Any]]) -> Iterator[Check
             except RuntimeError as error:
                 message = f"fusion changed the network and must not ship; it no longer runs: {error}"
                 raise GateFailedError(message) from error
-            error = _error(expected, before, found, dtype)
+            errors = _error(expected, before, found, dtype)
             yield Check(
                 precision=precision,
                 statistics=pair.statistics,
                 input=name,
-                error=error.error,
-                rounding=error.rounding,
-                ulps=error.ulps,
+                error=errors.error,
+                rounding=errors.rounding,
+                ulps=errors.ulps,
             )
 
 

@@ -10,8 +10,8 @@ from torch.fx import Graph, Interpreter, Node
 __all__ = ["MissingValueError", "outputs_of", "side_of", "tensors_in", "value_between"]
 
 _ANY_SIZE: Final = (
-    "conv", "batch_norm", "getitem", "relu", "hardtanh", "clamp", "add", "sub", "mul", "div", "neg", "avg_pool2d", "pad",
-    "constant_pad_nd", "cat",
+    "conv", "batch_norm", "getitem", "relu", "hardtanh", "clamp", "add", "sub", "mul", "div", "neg", "avg_pool2d",
+    "pad", "constant_pad_nd", "cat",
 )  # fmt: skip
 _SITE_SIDE: Final = (13, 16)  # odd and even
 
@@ -82,7 +82,7 @@ def _reach(interpreter: Interpreter, node: Node) -> int:
         sides = [layer.kernel_size] if isinstance(layer, nn.Conv2d) else []
         dilations = list(layer.dilation) if isinstance(layer, nn.Conv2d) else [1]
     elif "conv2d" in str(node.target) and len(node.args) > 5 and isinstance(node.args[5], list):
-        dilations = [int(step) for step in node.args[5]]  # type: ignore[call-overload]
+        dilations = [int(step) for step in node.args[5]]
     reach = max((max(each) - 1 for each in sides), default=0) * max(dilations)
     return int(reach + reach % 2)
 

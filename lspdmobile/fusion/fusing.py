@@ -113,7 +113,7 @@ def _operators_in(graph: GraphModule) -> int:
 
 
 class _OnInputs(nn.Module):
-    """Runs a network on the inputs it was exported for, wherever it is; of the picture it is given it takes the place."""
+    """Runs a network on the inputs it was exported for, on the device of the picture it is given and ignores."""
 
     def __init__(self, network: nn.Module, captured: Captured) -> None:
         super().__init__()

@@ -164,11 +164,12 @@ def _exported(network: nn.Module, inputs: Inputs | None) -> ExportedProgram:
         raise ValueError(message)
     try:
         with torch.no_grad(), _quiet():
-            return torch.export.export(network, inputs)
+            program: ExportedProgram = torch.export.export(network, inputs)
     except Exception as error:  # torch raises many kinds; every one means the network cannot be exported
         reason = str(error).strip().splitlines() or [type(error).__name__]
         message = f"cannot fuse: torch.export refused the network: {reason[0][:200]}"
         raise BadInputError(message) from error
+    return program
 
 
 def _unlifted(program: ExportedProgram) -> GraphModule:
@@ -192,7 +193,8 @@ def _shape(value: Any) -> tuple[int, ...] | None:
     """Give a tensor's shape, with the size it was exported for where it may vary; None for anything else."""
     if not isinstance(value, Tensor):
         return None
-    return tuple(int(side) if isinstance(side, int) else int(side.node.hint) for side in value.shape)
+    sides: list[Any] = list(value.shape)
+    return tuple(side if isinstance(side, int) else int(side.node.hint) for side in sides)
 
 
 def _keeps_type(node: Node) -> bool:
@@ -211,7 +213,8 @@ def _modules(node: Node) -> tuple[tuple[str, str], ...]:
 
 def _functional(program: ExportedProgram) -> ExportedProgram:
     with torch.no_grad(), _quiet():
-        return program.run_decompositions({})
+        functional: ExportedProgram = program.run_decompositions({})
+    return functional
 
 
 def _changes_values(module: GraphModule) -> bool:

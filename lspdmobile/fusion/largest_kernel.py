@@ -1,4 +1,4 @@
-"""The rule without a target: merge what one depthwise kernel of a largest side holds; and what any cost model is asked."""
+"""What any cost model is asked, and the rule without a target: no depthwise kernel over a largest side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """One node of an exported program as a layer with weights: which operators there are, and how each one is read.
 
-Every operator that carries weights, and every activation that was a module, becomes a module again, float64, so that the
-fused graph reads like the network it came from: convolutions are ``nn.Conv2d`` at their old paths.
+Every operator that carries weights, and every activation that was a module, becomes a module again, float64, so that
+the fused graph reads like the network it came from: convolutions are ``nn.Conv2d`` at their old paths.
 """
 
 import operator
@@ -196,6 +196,6 @@ def _activation_module(kind: Any, given: dict[str, Any]) -> nn.Module | None:
 
 
 def _filled(module: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
-    module.weight = nn.Parameter(weight.clone(), requires_grad=False)
-    module.bias = None if bias is None else nn.Parameter(bias.clone(), requires_grad=False)
+    module._parameters["weight"] = nn.Parameter(weight.clone(), requires_grad=False)
+    module._parameters["bias"] = None if bias is None else nn.Parameter(bias.clone(), requires_grad=False)
     return module.eval()

@@ -2,8 +2,8 @@
 
 A site is an input and the **terms** that are summed: each term is one linear map of the input. A **form** shares the
 terms out into parts; the terms of a part are merged into the smallest kernel that holds them
-(``rewrites.branch_sum``), and a part of one term may also stay the operators it was. All of them are exact, so cost alone
-decides. Plans are made from shapes; no weight is touched.
+(``rewrites.branch_sum``), and a part of one term may also stay the operators it was. All of them are exact, so cost
+alone decides. Plans are made from shapes; no weight is touched.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from lspdmobile.fusion.linear import Linear, NotExactError
 from lspdmobile.fusion.largest_kernel import CostModel
+from lspdmobile.fusion.linear import Linear, NotExactError
 from lspdmobile.fusion.operations import AddOp, AffineOp, ConvOp, Dtype, Op
 from lspdmobile.fusion.rewrites.branch_sum import merged
 

@@ -62,7 +62,7 @@ def one_after_the_other(first: Linear, second: Linear) -> Linear:
     raise NotExactError(message)
 
 
-def summands(work: Work, node: Node) -> list[tuple[Node, float]] | None:
+def summands(node: Node) -> list[tuple[Node, float]] | None:
     """Give the two nodes that an addition or subtraction of equal shapes reads, with their factors; None for others."""
     if node.target not in (_ATEN.add.Tensor, _ATEN.sub.Tensor):
         return None
@@ -104,7 +104,7 @@ def _padding(node: Node, channels: int) -> tuple[Linear, Node] | None:
     value = rest[-1] if rest and not isinstance(rest[-1], str) else node.kwargs.get("value")
     if mode != "constant" or value not in (None, 0) or not isinstance(sides, Sequence) or len(sides) > 4:
         return None
-    left, right, top, bottom = (*(int(side) for side in sides), 0, 0)[:4]  # type: ignore[call-overload]
+    left, right, top, bottom = ([int(side) for side in sides if isinstance(side, int)] + [0, 0])[:4]
     if min(left, right, top, bottom) < 0:
         return None
     source = node.args[0]

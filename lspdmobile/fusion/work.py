@@ -125,7 +125,7 @@ class Work:
         return node
 
     def replace(self, old: Node, new: Node, *rewrites: str, form: str = "") -> None:
-        """Let a node stand for what another one stood for, and take its place; what nobody reads any more is removed."""
+        """Let a node take another one's place and stand for the same; what nobody reads any more is removed."""
         old.replace_all_uses_with(new)
         new.meta["value"] = old.meta["value"]
         new.meta["shape"] = old.meta["shape"]

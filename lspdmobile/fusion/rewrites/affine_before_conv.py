@@ -5,9 +5,9 @@ For ``z = scale x + shift`` on a picture padded by ``p1`` zeros, read by a convo
     W * z + b = (W scale) * x + (b + sum over inputs and taps of W shift)
 
 1. The summand reaches every tap only if the convolution reads no zeros of its own: with ``p2 > 0`` the border of ``z``
-   is 0 and not ``shift``, so a map with a summand before a padded convolution is refused. Without a summand it is exact.
-2. Padding before the affine map (batch norm after pad, ``p1 > 0``) is no obstacle: there the border holds ``shift`` like
-   every other pixel, and the merged convolution is padded by ``p1 + p2`` zeros of ``x``.
+   is 0 and not ``shift``, so a map with a summand before a padded convolution is refused. Without one it is exact.
+2. Padding before the affine map (batch norm after pad, ``p1 > 0``) is no obstacle: there the border holds ``shift``
+   like every other pixel, and the merged convolution is padded by ``p1 + p2`` zeros of ``x``.
 3. Each group of the convolution reads its own part of ``scale`` and ``shift``.
 """
 

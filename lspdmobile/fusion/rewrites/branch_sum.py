@@ -7,8 +7,8 @@ padding continues by zeros in each of them alike, so with equal strides the sum 
 
 1. The merged kernel begins at the smallest offset of all branches and ends at the largest; its dilation is the greatest
    common divisor of the distances between offsets, so that branches of one dilation keep it. Tap ``j`` of branch ``t``
-   lands at ``(d_t j - p_t + P) / D`` where ``P`` is the merged padding and ``D`` the merged dilation; taps that coincide
-   add up. Identity is the 1x1 of weight one: it lands in the centre.
+   lands at ``(d_t j - p_t + P) / D`` where ``P`` is the merged padding and ``D`` the merged dilation; taps that
+   coincide add up. Identity is the 1x1 of weight one: it lands in the centre.
 2. An axis must give every branch the same number of outputs on **every** picture: ``p_front + p_back - d (k - 1)`` is
    the same for all, else the sum is refused.
 3. With different groups the result has their greatest common divisor; the rest of the kernel is zero.

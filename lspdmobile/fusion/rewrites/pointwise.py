@@ -66,7 +66,7 @@ def pointwise_before(first: Linear, second: Linear) -> Linear:
 
 
 def _blocks(first: Linear, second: Linear) -> tuple[int, Tensor, Tensor]:
-    """Write both maps with the same groups; give their number and weights ``[g, O/g, M/g, …]``, ``[g, M/g, I/g, …]``."""
+    """Write both maps with g common groups; give g and weights ``[g, M/g, I/g, …]`` and ``[g, O/g, M/g, …]``."""
     groups = gcd(first.groups, second.groups)
     a, b = (regrouped(each.weight, each.groups, groups) for each in (first, second))
     return groups, a.reshape(groups, -1, *a.shape[1:]), b.reshape(groups, -1, *b.shape[1:])

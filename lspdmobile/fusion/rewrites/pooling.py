@@ -1,8 +1,8 @@
 """Rewrite: average pooling is a depthwise convolution whose every tap is one over the number of pixels.
 
 Only where the divisor is the same for every output pixel: without padding, or with zeros that are counted
-(``count_include_pad``), or with a divisor of its own. Where padded pixels are left out of the mean, or the window sticks
-out of the picture (``ceil_mode``), the divisor differs at the border and the map is no convolution.
+(``count_include_pad``), or with a divisor of its own. Where padded pixels are left out of the mean, or the window
+sticks out of the picture (``ceil_mode``), the divisor differs at the border and the map is no convolution.
 """
 
 import torch

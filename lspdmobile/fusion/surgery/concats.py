@@ -22,7 +22,8 @@ _CHANNELS: Final = 1
 
 def merge_concats(work: Work, planner: Planner) -> bool:
     """Merge neighbouring convolutions of one input in every concatenation by channels; say whether there were any."""
-    return any([_merge(work, planner, node) for node in list(work.graph.nodes) if node.target is _CAT and node.users])
+    found = [node for node in work.graph.nodes if node.target is _CAT]
+    return any([node.users and _merge(work, planner, node) for node in found])  # noqa: C419 - every one, not the first
 
 
 def _merge(work: Work, planner: Planner, root: Node) -> bool:

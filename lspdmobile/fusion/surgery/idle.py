@@ -19,7 +19,16 @@ _ATEN: Final = torch.ops.aten
 _SAME: Final = frozenset(("clone", "alias", "detach", "dropout", "feature_dropout", "lift_fresh_copy"))
 _RESHAPES: Final = frozenset(("view", "reshape", "expand", "flatten", "_unsafe_view"))
 _NEUTRAL: Final = {"mul": 1, "div": 1, "add": 0, "sub": 0}
+_PADS: Final = frozenset(("pad", "constant_pad_nd"))
 _CASTS: Final = frozenset(("to", "_to_copy"))
+_CLAMPS: Final[dict[Any, tuple[Any, Any]]] = {
+    _ATEN.relu.default: (0.0, None),
+    _ATEN.relu6.default: (0.0, 6.0),
+    _ATEN.hardtanh.default: (-1.0, 1.0),
+    _ATEN.clamp.default: (None, None),
+    _ATEN.clamp_min.default: (None, None),
+}
+"""Bounds where none are given as arguments."""
 _SMALL: Final = 4096
 
 
@@ -88,18 +97,17 @@ def _is_idle(node: Node) -> bool:
     source = node.args[0] if node.args else None
     if name == "cat" and isinstance(source, list | tuple):
         return len(source) == 1
-    if not isinstance(source, Node):
-        return False
+    if not isinstance(source, Node) or node.kwargs.get("memory_format") is not None:
+        return False  # a later view may need the memory in the order that was asked for
     same_shape = node.meta["shape"] is not None and source.meta["shape"] == node.meta["shape"]
-    if name in _NEUTRAL and len(node.args) == 2:
-        return same_shape and isinstance(node.args[1], int | float) and node.args[1] == _NEUTRAL[name]
-    if name in ("pad", "constant_pad_nd"):
-        return isinstance(node.args[1], list | tuple) and not any(node.args[1])
-    if name in _CASTS:
-        return same_shape and node.meta["same_type"]
-    if node.kwargs.get("memory_format") is not None:
-        return False  # a later view may need the memory in this order
-    return name in _SAME or (name in _RESHAPES and same_shape)
+    given = node.args[1] if len(node.args) == 2 else None
+    return (
+        name in _SAME
+        or (same_shape and name in _RESHAPES)
+        or (same_shape and name in _CASTS and node.meta["same_type"])
+        or (same_shape and isinstance(given, int | float) and given == _NEUTRAL.get(name))
+        or (name in _PADS and isinstance(node.args[1], list | tuple) and not any(node.args[1]))
+    )
 
 
 def _key(node: Node) -> Hashable | None:
@@ -111,20 +119,16 @@ def _key(node: Node) -> Hashable | None:
 
 def _clamp(work: Work, node: Node) -> tuple[float, float] | None:
     """Give the bounds between which a node keeps its input; None where it is no clamp."""
-    layer, args = work.layer(node), node.args
-    if isinstance(layer, nn.ReLU) or node.target is _ATEN.relu.default:
-        return 0.0, math.inf
+    layer = work.layer(node)
     if isinstance(layer, nn.Hardtanh):  # ReLU6 is one
         return float(layer.min_val), float(layer.max_val)
-    if node.target is _ATEN.hardtanh.default:
-        return _bounds(args[1] if len(args) > 1 else -1.0, args[2] if len(args) > 2 else 1.0)
-    if node.target is _ATEN.clamp.default:
-        return _bounds(*(*args[1:], None, None)[:2])
-    if node.target is _ATEN.relu6.default:
-        return 0.0, 6.0
-    if node.target is _ATEN.clamp_min.default:
-        return _bounds(args[1], None)
-    return None
+    if isinstance(layer, nn.ReLU):
+        return 0.0, math.inf
+    if node.target not in _CLAMPS:
+        return None
+    low, high = _CLAMPS[node.target]
+    given = [*node.args[1:], *(low, high)[len(node.args) - 1 :]]
+    return _bounds(*given[:2])
 
 
 def _bounds(low: Any, high: Any) -> tuple[float, float] | None:

@@ -3,8 +3,8 @@
 From an addition upwards the tree of additions that nobody else reads is taken apart into leaves; a factor or norm in
 front of an addition goes to each of its summands. From every leaf the linear operators that nobody else reads are
 followed upwards. The value that most leaves are linear maps of is the site's input; those leaves are its terms, and
-what is left is added as before. A leaf that goes through a non-linearity ends there, so it is a term of what comes after
-it and of nothing else.
+what is left is added as before. A leaf that goes through a non-linearity ends there, so it is a term of what comes
+after it and of nothing else.
 """
 
 from collections import Counter
@@ -67,7 +67,7 @@ def merge_sums(work: Work, planner: Planner) -> bool:
     changed = False
     for node in reversed(list(work.graph.nodes)):
         shape = node.meta["shape"]
-        if node.users and shape is not None and len(shape) == 4 and summands(work, node) is not None:
+        if node.users and shape is not None and len(shape) == 4 and summands(node) is not None:
             changed = any(_merge(work, planner, node, distribute=each) for each in (True, False)) or changed
     return changed
 
@@ -87,7 +87,7 @@ def _merge(work: Work, planner: Planner, root: Node, *, distribute: bool) -> boo
     if form is None or form.is_unchanged:
         work.refuse(root, MERGE_BRANCHES, "no exact merged form" if form is None else "every other form costs more")
         return False
-    new = _built(work, root, form, source, chosen, others)
+    new = _built(work, root, form, chosen, others)
     joined = [chosen[index][1] for part in form.parts if not part.stays for index in part.terms]
     consumed = (step for option in joined for each in option.chain for step in each.meta["rewrites"])
     new.meta["rewrites"] = tuple(dict.fromkeys(consumed))
@@ -97,7 +97,7 @@ def _merge(work: Work, planner: Planner, root: Node, *, distribute: bool) -> boo
 
 def _leaves(work: Work, node: Node, outer: Linear, root: Node, *, distribute: bool) -> Iterator[_Leaf]:
     """Take a tree of additions apart; with ``distribute`` also through factors and norms in front of an addition."""
-    parts = summands(work, node) if node is root or len(node.users) == 1 else None
+    parts = summands(node) if node is root or len(node.users) == 1 else None
     if parts is not None:
         for index, (each, factor) in enumerate(parts):
             inner = outer if index == 0 else outer.without_bias()  # a summand of the whole counts once
@@ -123,7 +123,7 @@ def _through_affine(work: Work, node: Node) -> tuple[Linear, Node] | None:
     source = view[1]
     if len(source.users) != 1:
         return None
-    if summands(work, source) is not None:
+    if summands(source) is not None:
         return view
     deeper = _through_affine(work, source)
     return None if deeper is None else view
@@ -192,14 +192,13 @@ def _built(
     work: Work,
     root: Node,
     form: Form,
-    source: Node,
     chosen: Sequence[tuple[_Leaf, _Option]],
     others: Sequence[_Leaf],
 ) -> Node:
     """Write a form into the graph in front of the old root."""
     whole = len(form.parts) == 1 and not others
     with work.graph.inserting_before(root):
-        pieces = [(_part(work, root, part, source, chosen, whole=whole)) for part in form.parts]
+        pieces = [_part(work, root, part, chosen, whole=whole) for part in form.parts]
         pieces += [(leaf.node, leaf.sign) for leaf in others]
         pieces.sort(key=lambda piece: -piece[1])
         total, sign = pieces[0]
@@ -211,7 +210,7 @@ def _built(
 
 
 def _part(
-    work: Work, root: Node, part: Part, source: Node, chosen: Sequence[tuple[_Leaf, _Option]], *, whole: bool
+    work: Work, root: Node, part: Part, chosen: Sequence[tuple[_Leaf, _Option]], *, whole: bool
 ) -> tuple[Node, int]:
     """Give the node of one part and the sign it is added with."""
     members = [chosen[index] for index in part.terms]
@@ -225,6 +224,7 @@ def _part(
     owner = root.meta["modules"][-1][0] if root.meta["modules"] else ""
     if whole and owner:
         paths = [owner, *paths]
+    source = members[0][1].source
     return work.conv_node(source, linear, paths=paths or [root.name], shape=root.meta["shape"]), 1
 
 

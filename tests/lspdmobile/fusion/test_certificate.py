@@ -22,6 +22,12 @@ from lspdmobile.fusion.linear import NO_PADDING, Linear
 from lspdmobile.fusion.planner import Planner
 from lspdmobile.fusion.probes import INPUTS, probe_inputs, randomise_norms, relative_error, ulps
 from lspdmobile.fusion.rewrites import branch_sum
+from lspdmobile.fusion.rewrites.affine_before_conv import absorbed
+from lspdmobile.fusion.rewrites.branch_concat import concatenated
+from lspdmobile.fusion.rewrites.norm_after_conv import affine_of, folded, scaled
+from lspdmobile.fusion.rewrites.pointwise import pointwise_after
+from lspdmobile.fusion.rewrites.pooling import pooling_as_linear
+from lspdmobile.fusion.rewrites.split import trimmed
 from lspdmobile.fusion.rewriting import rewritten
 from lspdmobile.fusion.surgery import concats, idle, kernels, sequences, sums
 from lspdmobile.fusion.work import Work
@@ -29,14 +35,7 @@ from lspdmobile.fusion.work import Work
 Plant = Callable[[pytest.MonkeyPatch], None]
 PLANNER = Planner(model=LargestKernel())
 
-honest_affine = views.affine_of
-honest_merged = sums.merged
 honest_embed = branch_sum.embed_into
-honest_pooling = views.pooling_as_linear
-honest_absorbed = views.absorbed
-honest_after, honest_before = views.pointwise_after, views.pointwise_before
-honest_concatenated = concats.concatenated
-honest_scaled = views.scaled
 
 
 class Everything(nn.Module):
@@ -55,6 +54,7 @@ class Everything(nn.Module):
         self.left, self.right = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 3, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         x = self.stem(x)
         x = torch.relu(self.dense(x) + self.wide(x) + self.pool(x) + self.identity(x))
         x = torch.nn.functional.pad(self.thick(self.thin(x)), (1, 1, 1, 1))
@@ -76,13 +76,13 @@ def plant_affine(monkeypatch: pytest.MonkeyPatch, faulty: Callable[[Any], tuple[
 
 
 def mean_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    plant_affine(monkeypatch, lambda norm: (honest_affine(norm)[0], norm.bias.detach().double()))
+    plant_affine(monkeypatch, lambda norm: (affine_of(norm)[0], norm.bias.detach().double()))
 
 
 def eps_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     def faulty(norm: Any) -> tuple[Tensor, Tensor]:
         eps, norm.eps = norm.eps, 0.0
-        found = honest_affine(norm)
+        found = affine_of(norm)
         norm.eps = eps
         return found
 
@@ -90,15 +90,15 @@ def eps_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def beta_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    plant_affine(monkeypatch, lambda n: (honest_affine(n)[0], honest_affine(n)[1] - n.bias.detach().double()))
+    plant_affine(monkeypatch, lambda n: (affine_of(n)[0], affine_of(n)[1] - n.bias.detach().double()))
 
 
 def gamma_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    plant_affine(monkeypatch, lambda n: (honest_affine(n)[0] / n.weight.detach().double(), honest_affine(n)[1]))
+    plant_affine(monkeypatch, lambda n: (affine_of(n)[0] / n.weight.detach().double(), affine_of(n)[1]))
 
 
 def variance_for_deviation(monkeypatch: pytest.MonkeyPatch) -> None:
-    plant_affine(monkeypatch, lambda n: (honest_affine(n)[0] / (n.running_var + n.eps).sqrt(), honest_affine(n)[1]))
+    plant_affine(monkeypatch, lambda n: (affine_of(n)[0] / (n.running_var + n.eps).sqrt(), affine_of(n)[1]))
 
 
 def norms_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def norms_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
     last: list[tuple[Tensor, Tensor]] = []
 
     def faulty(norm: Any) -> tuple[Tensor, Tensor]:
-        found = honest_affine(norm)
+        found = affine_of(norm)
         last.append(found)
         return last[-2] if len(last) > 1 and len(last[-2][0]) == len(found[0]) else found
 
@@ -114,19 +114,23 @@ def norms_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def branch_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sums, "merged", lambda terms: honest_merged(terms[:-1] if len(terms) > 1 else terms))
+    monkeypatch.setattr(sums, "merged", lambda terms: branch_sum.merged(terms[:-1] if len(terms) > 1 else terms))
 
 
 def branch_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sums, "merged", lambda terms: honest_merged([*terms, terms[0]] if len(terms) > 1 else terms))
+    monkeypatch.setattr(
+        sums, "merged", lambda terms: branch_sum.merged([*terms, terms[0]] if len(terms) > 1 else terms)
+    )
 
 
 def dilation_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     def faulty(weight: Tensor, branch: Linear, groups: int, axes: Sequence[tuple[int, int, int, int]]) -> None:
         if (axes[0][1], axes[1][1]) != (1, 1):
             return honest_embed(weight, branch, groups, axes)
-        shrunk = replace(branch, dilation=(1, 1), padding=tuple(p // d for p, d in zip(branch.padding, (*[
-            branch.dilation[0]] * 2, *[branch.dilation[1]] * 2), strict=True)))  # fmt: skip
+        rows, columns = branch.dilation
+        top, bottom, left, right = branch.padding
+        close = (top // rows, bottom // rows, left // columns, right // columns)
+        shrunk = replace(branch, dilation=(1, 1), padding=close)
         return honest_embed(weight, shrunk, groups, axes)
 
     monkeypatch.setattr(branch_sum, "embed_into", faulty)
@@ -145,7 +149,9 @@ def embedded_off_centre(monkeypatch: pytest.MonkeyPatch) -> None:
 def after_sum(change: Callable[[Linear], Linear]) -> Plant:
     def plant(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
-            sums, "merged", lambda terms: change(honest_merged(terms)) if len(terms) > 1 else honest_merged(terms)
+            sums,
+            "merged",
+            lambda terms: change(branch_sum.merged(terms)) if len(terms) > 1 else branch_sum.merged(terms),
         )
 
     return plant
@@ -176,14 +182,12 @@ def bias_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def conv_bias_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        views, "scaled", lambda linear, scale, shift: honest_scaled(linear.without_bias(), scale, shift)
-    )
+    monkeypatch.setattr(views, "scaled", lambda linear, scale, shift: scaled(linear.without_bias(), scale, shift))
 
 
 def bias_not_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
     def faulty(linear: Linear, scale: Tensor, shift: Tensor | None) -> Linear:
-        honest = honest_scaled(linear, scale, shift)
+        honest = scaled(linear, scale, shift)
         return honest if linear.bias is None else replace(honest, bias=linear.bias + (0 if shift is None else shift))
 
     monkeypatch.setattr(views, "scaled", faulty)
@@ -193,7 +197,7 @@ def padding_counted_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean over a padded window, read as the mean over the pixels of the picture in it and the other way round."""
 
     def faulty(channels: int, *args: Any, count_include_pad: bool = True, **kwargs: Any) -> Linear:
-        linear = honest_pooling(channels, *args, count_include_pad=True, **kwargs)
+        linear = pooling_as_linear(channels, *args, count_include_pad=True, **kwargs)
         return replace(linear, weight=linear.weight * (9 / 6 if count_include_pad else 1.0))
 
     monkeypatch.setattr(views, "pooling_as_linear", faulty)
@@ -203,8 +207,8 @@ def summand_at_the_border(monkeypatch: pytest.MonkeyPatch) -> None:
     """A norm goes through padding as if the border held its summand."""
 
     def faulty(first: Linear, second: Linear) -> Linear:
-        bare = honest_absorbed(first, replace(second, padding=NO_PADDING))
-        return replace(bare, padding=honest_absorbed(first.without_bias(), second).padding)
+        bare = absorbed(first, replace(second, padding=NO_PADDING))
+        return replace(bare, padding=absorbed(first.without_bias(), second).padding)
 
     monkeypatch.setattr(views, "absorbed", faulty)
     monkeypatch.setattr(Everything, "forward", padded_after_the_norm)
@@ -217,25 +221,24 @@ def padded_after_the_norm(self: Everything, x: Tensor) -> Tensor:
 
 def matrices_the_wrong_way_round(monkeypatch: pytest.MonkeyPatch) -> None:
     def faulty(first: Linear, second: Linear) -> Linear:
-        honest = honest_after(first, second)
+        honest = pointwise_after(first, second)
         return replace(honest, weight=honest.weight.flip(0))
 
     monkeypatch.setattr(views, "pointwise_after", faulty)
 
 
 def inner_bias_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "pointwise_after", lambda a, b: honest_after(a.without_bias(), b))
+    monkeypatch.setattr(views, "pointwise_after", lambda a, b: pointwise_after(a.without_bias(), b))
 
 
 def outputs_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(concats, "concatenated", lambda branches: honest_concatenated(branches[::-1]))
+    monkeypatch.setattr(concats, "concatenated", lambda branches: concatenated(branches[::-1]))
 
 
 def transposed_scaled_on_the_wrong_axis(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = sequences.folded
 
     def faulty(module: nn.Module, scale: Tensor, shift: Tensor) -> nn.Module:
-        result = honest(module, scale, shift)
+        result = folded(module, scale, shift)
         if isinstance(result, nn.ConvTranspose2d) and isinstance(module, nn.ConvTranspose2d):
             result.weight.data = module.weight.detach() * scale[:, None, None, None]
         return result
@@ -396,11 +399,10 @@ def test_an_idle_operator_that_is_not_idle_is_caught(monkeypatch: pytest.MonkeyP
 
 
 def test_a_split_that_loses_a_tap_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = kernels.trimmed
     monkeypatch.setattr(
         kernels,
         "trimmed",
-        lambda linear: honest(replace(linear, weight=linear.weight * _without_first_row(linear.weight))),
+        lambda linear: trimmed(replace(linear, weight=linear.weight * _without_first_row(linear.weight))),
     )
     with pytest.raises(GateFailedError):
         fuse(nn.Conv2d(3, 3, 3, padding=1).eval(), inputs=(torch.randn(1, 3, 9, 9),))

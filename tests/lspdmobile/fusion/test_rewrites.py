@@ -72,10 +72,10 @@ def norms(draw: st.DrawFn, channels: int) -> nn.BatchNorm2d:
     return norm
 
 
-def picture(draw: st.DrawFn, *maps: Linear) -> Tensor:
+def picture(data: st.DataObject, *maps: Linear) -> Tensor:
     """An input that is large enough for some maps in a row."""
     need = [sum(m.dilation[a] * (m.kernel[a] - 1) + m.stride[a] for m in maps) * 3 for a in (0, 1)]
-    rows, columns = (side + draw(st.integers(1, 5)) for side in need)
+    rows, columns = (side + data.draw(st.integers(1, 5)) for side in need)
     return torch.randn(2, maps[0].in_channels, rows, columns, dtype=torch.float64)
 
 
@@ -85,7 +85,7 @@ Case = Callable[[st.DataObject], None]
 def norm_after_a_convolution(data: st.DataObject) -> None:
     linear = data.draw(linears())
     norm = data.draw(norms(linear.out_channels))
-    x = picture(data.draw, linear)
+    x = picture(data, linear)
     assert relative_error(norm(ran(linear, x)), ran(scaled(linear, *affine_of(norm)), x)) < EXACT
 
 
@@ -94,7 +94,7 @@ def norm_or_padding_before_a_convolution(data: st.DataObject) -> None:
     norm = data.draw(norms(linear.in_channels))
     pads = data.draw(st.tuples(*[st.integers(0, 2)] * 4))
     first = channelwise(*affine_of(norm), padding=pads)
-    x = picture(data.draw, linear)
+    x = picture(data, linear)
     before = ran(linear, norm(F.pad(x, (pads[2], pads[3], pads[0], pads[1]))))
     if linear.padding == NO_PADDING:
         assert relative_error(before, ran(absorbed(first, linear), x)) < EXACT
@@ -109,7 +109,7 @@ def norm_or_padding_before_a_convolution(data: st.DataObject) -> None:
 def pointwise_after_any(data: st.DataObject) -> None:
     first = data.draw(linears())
     second = data.draw(linears(inputs=first.out_channels, pointwise=True))
-    x = picture(data.draw, first, second)
+    x = picture(data, first, second)
     if second.padding != NO_PADDING:
         with pytest.raises(NotExactError, match="padded"):
             pointwise_after(first, second)
@@ -120,7 +120,7 @@ def pointwise_after_any(data: st.DataObject) -> None:
 def pointwise_before_any(data: st.DataObject) -> None:
     first = data.draw(linears(pointwise=True))
     second = data.draw(linears(inputs=first.out_channels))
-    x = picture(data.draw, first, second)
+    x = picture(data, first, second)
     if first.stride != (1, 1):
         with pytest.raises(NotExactError, match="strided"):
             pointwise_before(first, second)
@@ -174,7 +174,7 @@ def branches_concatenated(data: st.DataObject) -> None:
         stride=first.stride,
         padding=(top + 1, bottom + 1, left, right),
     )
-    x = picture(data.draw, first, second)
+    x = picture(data, first, second)
     apart = torch.cat((ran(first, x), ran(second, x)), dim=1)
     assert relative_error(apart, ran(concatenated([first, second]), x)) < EXACT
 
