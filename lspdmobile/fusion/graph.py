@@ -21,7 +21,11 @@ from torch.fx.node import map_aggregate
 
 from lspdmobile.errors import BadInputError
 from lspdmobile.fusion.linear import Linear
-from lspdmobile.fusion.preconditions import refuse_unfusable, refuse_unfusable_program
+from lspdmobile.fusion.preconditions import (
+    refuse_changing_buffers,
+    refuse_unfusable,
+    refuse_unfusable_program,
+)
 from lspdmobile.fusion.rewrites.preprocess import normalisation
 
 __all__ = ["Captured", "Inputs", "batch_norms", "capture", "constant_of", "widened", "with_preprocess"]
@@ -64,7 +68,11 @@ def capture(network: nn.Module | ExportedProgram, inputs: Inputs | None = None) 
     program = network if isinstance(network, ExportedProgram) else _exported(network, inputs)
     refuse_unfusable_program(program)
     module = _unlifted(program)
-    graph = _unlifted(_functional(program)) if _changes_values(module) else module
+    graph = module
+    if _changes_values(module):
+        functional = _functional(program)
+        refuse_changing_buffers(functional)
+        graph = _unlifted(functional)
     if inputs is None and program.example_inputs is None:
         message = "the exported program holds no example inputs; export it again or pass inputs"
         raise BadInputError(message)

@@ -6,7 +6,7 @@ from torch.export import ExportedProgram
 
 from lspdmobile.errors import BadInputError
 
-__all__ = ["refuse_unfusable", "refuse_unfusable_program"]
+__all__ = ["refuse_changing_buffers", "refuse_unfusable", "refuse_unfusable_program"]
 
 _SHOWN = 5
 _FLOATS = (torch.float32, torch.float64)
@@ -30,9 +30,8 @@ def refuse_unfusable_program(program: ExportedProgram) -> None:
     """Raise unless an exported program can be fused exactly.
 
     Raises:
-        BadInputError: It was exported in train mode; a batch norm has no running statistics; it changes its own
-            buffers; a tensor holds numbers that are not finite, a variance is negative, or a parameter's type is not
-            float32 or float64.
+        BadInputError: It was exported in train mode; a batch norm has no running statistics; a tensor holds numbers
+            that are not finite, a variance is negative, or a parameter's type is not float32 or float64.
     """
     nodes = program.graph.nodes
     norms = [node for node in nodes if node.target is torch.ops.aten.batch_norm.default]
@@ -41,12 +40,20 @@ def refuse_unfusable_program(program: ExportedProgram) -> None:
         node.name for node in nodes if "dropout" in str(node.target) and node.args[_DROPOUT_TRAINING:3] == (True,)
     ]
     _refuse([node.name for node in norms if node.args[_NORM_TRAINING]] + dropouts, _TRAIN + " and export again")
-    _refuse(list(program.graph_signature.buffers_to_mutate.values()), "changed while the network runs")
     tensors = {name: value for name, value in program.state_dict.items() if isinstance(value, Tensor)}
     other = [f"{name} ({value.dtype})" for name, value in program.named_parameters() if value.dtype not in _FLOATS]
     _refuse(other, "not float32 or float64; fuse the float network before any conversion")
     bad = [name for name, value in tensors.items() if _is_bad(name, value)]
     _refuse(bad, "not finite numbers, or a negative variance; the checkpoint is damaged, train it again")
+
+
+def refuse_changing_buffers(functional: ExportedProgram) -> None:
+    """Raise if a program without in-place operators writes to its own buffers.
+
+    Raises:
+        BadInputError: It does; what it gives depends on how often it ran.
+    """
+    _refuse(list(functional.graph_signature.buffers_to_mutate.values()), "changed while the network runs")
 
 
 def _refuse(names: list[str], reason: str) -> None:

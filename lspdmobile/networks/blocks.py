@@ -18,7 +18,7 @@ POINTWISE: Final = "1x1"
 class ConvNormAct(nn.Module):
     """Convolution, batch norm, optional ReLU; ``same`` padding for odd kernels.
 
-    ``norm`` becomes ``nn.Identity`` and the convolution gains a bias when the norm is folded.
+    In the fused network ``norm`` is gone and the convolution at ``conv`` has a bias.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LinearBranches(nn.Module):
     """Parallel depthwise linear branches, each with its batch norm, summed.
 
     Nothing in it is non-linear, so in eval mode the sum equals one depthwise convolution with a bias, whose kernel
-    holds the largest branch (``lspdmobile.fusion.merge_branches``).
+    holds the largest branch (``lspdmobile.fusion.rewrites.branch_sum``).
 
     Args:
         channels: Width C, kept by every branch.

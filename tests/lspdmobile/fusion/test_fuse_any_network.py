@@ -87,7 +87,8 @@ class InPlace(nn.Module):
         z = y * 2.0
         y.relu_()
         z += y
-        return z
+        out: Tensor = z
+        return out
 
 
 def test_operators_in_place_do_not_confuse_the_branches() -> None:
@@ -157,7 +158,8 @@ def test_inputs_on_which_the_original_itself_overflows_are_named_and_not_judged(
             self.conv = nn.Conv2d(3, 2, 1)
 
         def forward(self, x: Tensor) -> Tensor:
-            return (self.conv(x) * 1e6) ** 4
+            out: Tensor = (self.conv(x) * 1e6) ** 4
+            return out
 
     found = fuse(Square().eval(), input_size=(8, 8)).certificate
     assert any("fp32" in name and "huge" in name for name in found.skipped)
