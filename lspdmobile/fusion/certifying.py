@@ -14,7 +14,7 @@ from lspdmobile.errors import GateFailedError
 from lspdmobile.fusion.certificate import STATISTICS, Check, SiteCheck
 from lspdmobile.fusion.executing import MissingValueError, outputs_of, side_of, value_between
 from lspdmobile.fusion.graph import Captured, widened
-from lspdmobile.fusion.probes import INPUTS, probe_inputs, randomise_norms, relative_error, ulps
+from lspdmobile.fusion.probes import INPUTS, inputs_of_every_kind, probe_inputs, randomise_norms, relative_error, ulps
 from lspdmobile.fusion.work import Site
 
 __all__ = ["Evidence", "Finished", "Rewrite", "compared"]
@@ -87,7 +87,7 @@ def compared(
         GateFailedError: The fused network cannot run at all.
     """
     generator = torch.Generator().manual_seed(seed)
-    inputs = _inputs(captured, generator, pictures)
+    inputs = inputs_of_every_kind(captured, generator, pictures)
     checks: list[Check] = []
     skipped: list[str] = []
     found: dict[tuple[str, str], _Error] = {}
@@ -115,27 +115,6 @@ def compared(
         inputs=tuple(inputs),
         skipped=tuple(skipped),
     )
-
-
-def _inputs(captured: Captured, generator: torch.Generator, pictures: Tensor | None) -> dict[str, tuple[Any, Any]]:
-    """Give arguments and keywords of every kind; what is no float tensor stays as in the example."""
-    kinds: dict[str, tuple[Any, Any]] = {}
-    leaves: dict[int, Mapping[str, Tensor]] = {}
-
-    def probe(value: Any, kind: str) -> Any:
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            return value
-        if id(value) not in leaves:
-            leaves[id(value)] = probe_inputs(value.shape, generator)
-        return leaves[id(value)][kind]
-
-    example = (captured.inputs, dict(captured.keywords))
-    for kind in INPUTS:
-        kinds[kind] = tree_map(lambda value, kind=kind: probe(value, kind), example)
-    kinds["example"] = tree_map(lambda value: _rounded(value, torch.float64), example)
-    for index, picture in enumerate([] if pictures is None else pictures):
-        kinds[f"picture {index}"] = ((picture[None].float().double(),), {})
-    return kinds
 
 
 def _rounded(value: Any, dtype: torch.dtype) -> Any:

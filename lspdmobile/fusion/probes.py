@@ -7,15 +7,16 @@ network whose norms are randomised around the trained values.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
+from torch.utils._pytree import tree_map
 
-from lspdmobile.fusion.graph import batch_norms
+from lspdmobile.fusion.graph import Captured, batch_norms
 
-__all__ = ["INPUTS", "probe_inputs", "randomise_norms", "relative_error", "ulps"]
+__all__ = ["INPUTS", "inputs_of_every_kind", "probe_inputs", "randomise_norms", "relative_error", "ulps"]
 
 INPUTS: Final = ("random", "border", "ones", "zeros", "tiny", "huge")
 _TINY: Final = 1e-6
@@ -33,6 +34,33 @@ def probe_inputs(shape: Sequence[int], generator: torch.Generator) -> Mapping[st
         border[:, :, 1:-1, 1:-1] = 0.0
     inputs = (random, border, torch.ones_like(random), torch.zeros_like(random), random * _TINY, random * _HUGE)
     return {name: values.float().double() for name, values in zip(INPUTS, inputs, strict=True)}
+
+
+def inputs_of_every_kind(
+    captured: Captured, generator: torch.Generator, pictures: Tensor | None
+) -> dict[str, tuple[Any, Any]]:
+    """Give float64 arguments and keywords of every kind; what is no float tensor stays as in the example."""
+    kinds: dict[str, tuple[Any, Any]] = {}
+    leaves: dict[int, Mapping[str, Tensor]] = {}
+
+    def probe(value: Any, kind: str) -> Any:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        if id(value) not in leaves:
+            leaves[id(value)] = probe_inputs(value.shape, generator)
+        return leaves[id(value)][kind]
+
+    example = (captured.inputs, dict(captured.keywords))
+    for kind in INPUTS:
+        kinds[kind] = tree_map(lambda value, kind=kind: probe(value, kind), example)
+    kinds["example"] = tree_map(_wide, example)
+    for index, picture in enumerate([] if pictures is None else pictures):
+        kinds[f"picture {index}"] = ((picture[None].float().double(),), {})
+    return kinds
+
+
+def _wide(value: Any) -> Any:
+    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def randomise_norms(network: nn.Module, generator: torch.Generator) -> None:
