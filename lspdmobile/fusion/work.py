@@ -50,7 +50,8 @@ class Work:
 
     Attributes:
         graph: One node per operator; layers are ``call_module`` nodes whose target is a key of ``modules``. A node's
-            ``meta`` holds ``shape``, ``value`` (what it stands for), ``paths`` (names it may take) and ``rewrites``.
+            ``meta`` holds ``shape``, ``value`` (what it stands for), ``same`` (others it equals), ``paths`` (names it
+            may take) and ``rewrites``.
         modules: Layers, float64.
         constants: Tensors that ``get_attr`` nodes name.
         removed: Operators that were removed as idle or duplicate, by name.
@@ -127,7 +128,7 @@ class Work:
     def replace(self, old: Node, new: Node, *rewrites: str, form: str = "") -> None:
         """Let a node take another one's place and stand for the same; what nobody reads any more is removed."""
         old.replace_all_uses_with(new)
-        new.meta["value"] = old.meta["value"]
+        new.meta["value"], new.meta["same"] = old.meta["value"], old.meta.get("same", ())
         new.meta["shape"] = old.meta["shape"]
         new.meta["modules"] = old.meta["modules"]
         new.meta["rewrites"] = tuple(dict.fromkeys((*old.meta["rewrites"], *new.meta["rewrites"], *rewrites)))

@@ -169,7 +169,7 @@ def _common(leaves: Sequence[_Leaf]) -> Node | None:
     """Find the value that most leaves are linear maps of, at least two of them and not all by themselves."""
     counts: Counter[Node] = Counter()
     for leaf in leaves:
-        counts.update({option.source for option in leaf.options})
+        counts.update(dict.fromkeys((option.source for option in leaf.options), 1))
     best = max(counts.values(), default=0)
     return next((source for source, count in counts.items() if count == best), None) if best > 1 else None
 

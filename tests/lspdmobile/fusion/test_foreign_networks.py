@@ -17,7 +17,6 @@ pytest.importorskip("pytorchcv")
 
 SIDE = 64
 POSE = {"in_size": (SIDE, SIDE), "return_heatmap": True}
-CLASSIFY = {"in_size": (SIDE, SIDE), "num_classes": 10}
 # Module and function of pytorchcv, and how many of its norms no exact rewrite can take: those before an activation that
 # follow an addition or a concatenation, or whose input others read too.
 NETWORKS = [
@@ -39,7 +38,7 @@ QUICK = ("mobilenet_wd4",)
 
 
 def network(module: str, name: str) -> nn.Module:
-    options: dict[str, Any] = POSE if module.endswith(("_coco", "_cmupan")) else CLASSIFY
+    options: dict[str, Any] = POSE if module.endswith(("_coco", "_cmupan")) else {"num_classes": 10}
     made: nn.Module = getattr(importlib.import_module(f"pytorchcv.models.{module}"), name)(**options)
     features = getattr(made, "features", None)
     if isinstance(features, nn.Module) and hasattr(features, "final_pool"):
