@@ -14,8 +14,6 @@ from lspdmobile.fusion import fuse, randomise_norms
 CHANNELS: Final = 4
 QUICK, MANY = 12, 250
 
-Operator = Callable[[Tensor], Tensor]
-
 
 def any_convolution(chance: random.Random) -> nn.Module:
     """A convolution that keeps size and channels."""
@@ -79,15 +77,15 @@ class AnyGraph(nn.Module):
         return values[-1] + values[-2]
 
     def _combined(self, kind: str, a: Tensor, b: Tensor, layer: nn.Module) -> Tensor:
-        out: Tensor = {
+        combinations: dict[str, Callable[[], Tensor]] = {
             "add": lambda: a + b,
             "sub": lambda: torch.sub(a, b, alpha=2),
             "scale": lambda: a * self.scale - 0.5,
             "relu": lambda: F.relu(a),
             "relu6": lambda: F.relu6(a),
             "cat": lambda: layer(torch.cat((a, b), dim=1)),
-        }[kind]()
-        return out
+        }
+        return combinations[kind]()
 
 
 def certified(seed: int) -> int:
