@@ -151,7 +151,7 @@ class Work:
     def refused(self) -> dict[tuple[str, str], str]:
         """Give the reasons, by place and rewrite, of what was not done to the operators that are left."""
         left = set(self.graph.nodes)
-        return {(place_of(node), what): why for (node, what), why in self._refused.items() if node in left}
+        return {(_place_of(node), what): why for (node, what), why in self._refused.items() if node in left}
 
     def sweep(self) -> None:
         """Remove nodes that nobody reads."""
@@ -228,7 +228,7 @@ class Work:
             if node.meta["rewrites"] and node.meta["value"] is not None:
                 sources = _sources(node)
                 yield Site(
-                    name=targets.get(node) or place_of(node),
+                    name=targets.get(node) or _place_of(node),
                     rewrites=node.meta["rewrites"],
                     form=node.meta.get("form", ""),
                     value=node.meta["value"],
@@ -238,7 +238,7 @@ class Work:
                 )
 
 
-def place_of(node: Node) -> str:
+def _place_of(node: Node) -> str:
     """Say where a node is: its layer's path, or the innermost module it comes from and its name."""
     paths: list[str] = node.meta["paths"]
     if paths:

@@ -40,7 +40,7 @@ def merged(branches: Sequence[Linear]) -> Linear:
     )
     bias: Tensor | None = None
     for branch in branches:
-        embed_into(weight, branch, groups, axes)
+        _embed_into(weight, branch, groups, axes)
         if branch.bias is not None:
             bias = branch.bias if bias is None else bias + branch.bias
     (_, rows, top, bottom), (_, columns, left, right) = axes
@@ -59,7 +59,7 @@ def embedded(branch: Linear, others: Sequence[Linear]) -> Linear:
     return merged([branch, *(_silent(other, like=branch) for other in others)])
 
 
-def embed_into(weight: Tensor, branch: Linear, groups: int, axes: Sequence[tuple[int, int, int, int]]) -> None:
+def _embed_into(weight: Tensor, branch: Linear, groups: int, axes: Sequence[tuple[int, int, int, int]]) -> None:
     """Add a branch's taps to a kernel with these axes: count of taps, dilation, padding in front and behind."""
     places = []
     for axis, (_, dilation, front, _) in enumerate(axes):

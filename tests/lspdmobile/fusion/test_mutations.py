@@ -24,7 +24,7 @@ from lspdmobile.fusion.surgery import concats, idle, kernels, sequences, sums
 Plant = Callable[[pytest.MonkeyPatch], None]
 Certify = Callable[..., Certificate]
 
-honest_embed = branch_sum.embed_into
+honest_embed = branch_sum._embed_into
 
 
 def plant_affine(monkeypatch: pytest.MonkeyPatch, faulty: Callable[[Any], tuple[Tensor, Tensor]]) -> None:
@@ -90,7 +90,7 @@ def dilation_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
         shrunk = replace(branch, dilation=(1, 1), padding=close)
         return honest_embed(weight, shrunk, groups, axes)
 
-    monkeypatch.setattr(branch_sum, "embed_into", faulty)
+    monkeypatch.setattr(branch_sum, "_embed_into", faulty)
 
 
 def embedded_off_centre(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ def embedded_off_centre(monkeypatch: pytest.MonkeyPatch) -> None:
         front = (axes[0][2], axes[0][3], axes[1][2], axes[1][3])
         honest_embed(weight, replace(branch, padding=front) if branch.is_pointwise else branch, groups, axes)
 
-    monkeypatch.setattr(branch_sum, "embed_into", faulty)
+    monkeypatch.setattr(branch_sum, "_embed_into", faulty)
 
 
 def after_sum(change: Callable[[Linear], Linear]) -> Plant:
