@@ -86,9 +86,9 @@ _USED: Final[dict[Kind, tuple[str, ...]]] = {
     Kind.ADD: ("op", "elements"),
     Kind.AFFINE: ("op", "elements"),
     Kind.PAD: ("op", "elements"),
-    Kind.FALLBACK: ("op", "elements", "macs"),
 }
-"""Terms that are told apart in a kind; within the depthwise kinds of one tile, MACs are elements times a constant."""
+"""Terms that are told apart in a kind, the work it mainly does last; no fit is without that one, so that prices of few
+samples grow with the operator. Within the depthwise kinds of one tile, MACs are elements times a constant."""
 
 _SHORTEST_US: Final = 0.5
 """Differences of timings below this are noise: such samples weigh as if they took this long."""
@@ -123,7 +123,7 @@ def features_of(op: Op) -> Features:
 
 
 def fitted(kind: Kind, samples: Sequence[tuple[Features, float]]) -> Coefficients:
-    """Fit the prices of one kind: non-negative least squares of relative errors, exact by trying every set of terms.
+    """Fit the prices of one kind: least squares of relative errors over the sets of terms that need no negative price.
 
     Args:
         kind: Which terms are told apart.
@@ -139,13 +139,13 @@ def fitted(kind: Kind, samples: Sequence[tuple[Features, float]]) -> Coefficient
     times = np.array([max(time, _SHORTEST_US) for _, time in samples])
     columns = np.array([[_term(name, each) for name in names] for each, _ in samples]) / times[:, None]
     best: tuple[float, dict[str, float]] | None = None
-    for count in range(1, min(len(names), len(samples)) + 1):
-        for chosen in combinations(range(len(names)), count):
+    for count in range(min(len(names), len(samples))):
+        for chosen in ((*others, len(names) - 1) for others in combinations(range(len(names) - 1), count)):
             prices, *_ = np.linalg.lstsq(columns[:, chosen], np.ones(len(times)), rcond=None)
             error = float(np.sum((columns[:, chosen] @ prices - 1) ** 2))
             if prices.min() >= 0 and (best is None or error < best[0]):
                 best = error, {names[index]: float(price) for index, price in zip(chosen, prices, strict=True)}
-    assert best is not None  # one column of positive numbers alone has a positive price
+    assert best is not None  # the last column alone has a positive price
     found = best[1]
     return Coefficients(
         op_us=found.get("op", 0.0),

@@ -72,6 +72,14 @@ def test_one_sample_is_met_exactly() -> None:
     assert fitted(Kind.ADD, [(SHAPES[0], 7.0)]).microseconds(SHAPES[0]) == pytest.approx(7.0)
 
 
+@pytest.mark.parametrize("kind", [Kind.AFFINE, Kind.GROUPED, Kind.DEPTHWISE_1, Kind.DENSE])
+def test_prices_grow_with_the_work_even_if_there_is_but_one_sample_or_noise_hides_it(kind: Kind) -> None:
+    small, _, large = SHAPES
+    for samples in ([(small, 7.0)], [(small, 7.0), (large, 6.0)]):
+        found = fitted(kind, samples)
+        assert found.microseconds(large) > found.microseconds(small)
+
+
 def test_noise_below_zero_still_gives_a_price() -> None:
     assert fitted(Kind.ADD, [(SHAPES[0], -3.0), (SHAPES[1], 5.0)]).microseconds(SHAPES[1]) > 0
 
