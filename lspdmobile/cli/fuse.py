@@ -9,6 +9,7 @@ import typer
 from lspdmobile.cli.app import app
 from lspdmobile.cli.options import ArchOpt, JsonOpt, OverwriteOpt, SeedOpt, VerboseOpt
 from lspdmobile.cli.terminal import relative, working
+from lspdmobile.errors import BadInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +32,18 @@ def fuse(
     network: NetworkArg,
     *,
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder to make.")] = Path("runs/fuse"),
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            help="Choose forms by what they cost on xnnpack-arm, litert-xnnpack, executorch-xnnpack, coreml-ane or "
+            "coreml-cpu (docs/fusion_targets.md); default: by size alone.",
+        ),
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="With --target: price forms in int8, not in float32.")] = False,
     largest_kernel: Annotated[
-        int, typer.Option("--largest-kernel", min=1, help="Side of the largest depthwise kernel to merge into.")
+        int,
+        typer.Option("--largest-kernel", min=1, help="Without --target: largest depthwise kernel to merge into."),
     ] = 5,
     seed: SeedOpt = 0,
     arch: ArchOpt = None,
@@ -44,20 +55,27 @@ def fuse(
 
     A student gives its weights as .safetensors, an exported program (torch.export, .pt2) a program.
 
-    [bold]Example:[/bold] lspdmobile fuse lspd-s -o runs/fuse
+    [bold]Example:[/bold] lspdmobile fuse lspd-s --target litert-xnnpack -o runs/fuse
     """
+    if int8 and target is None:
+        message = "--int8 says what a form costs on a target: name one with --target"
+        raise BadInputError(message)
     with working(verbose=verbose) as terminal:
         from lspdmobile.artifact import replacing_folder
+        from lspdmobile.fusion.targets import target_named
         from lspdmobile.program import SUFFIX
         from lspdmobile.run_folder import refuse_to_replace_others
 
+        model = target_named(target) if target else None
         is_program = Path(network).suffix == SUFFIX
         run = _program(Path(network)) if is_program else _student(network, arch)
         if overwrite:
             refuse_to_replace_others(output_dir, marker="fusion.json")
         terminal.progress("fuse", 0, 1)
         with replacing_folder(output_dir, overwrite=overwrite) as folder:
-            fused = run(folder, seed=seed, largest_kernel=largest_kernel)
+            fused = run(
+                folder, seed=seed, largest_kernel=largest_kernel, target=model, dtype="int8" if int8 else "fp32"
+            )
             certificate = fused.certificate.to_dict()
             text = json_lib.dumps(certificate, indent=2) + "\n"
             (folder / "fusion.json").write_text(text, encoding="utf-8")
@@ -71,6 +89,7 @@ def fuse(
             f"operators {found.operators_before} -> {found.operators_after}, "
             f"params {found.before.params:,} -> {found.after.params:,}, "
             f"MACs {found.before.macs:,} -> {found.after.macs:,}",
+            *([f"prices: {model.provenance}"] if model else []),
             f"certificate: {relative(output_dir / 'fusion.json')}",
         )
 

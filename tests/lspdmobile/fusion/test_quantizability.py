@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lspdmobile.fusion.merge_branches import merged
+from lspdmobile.fusion import fuse
 from lspdmobile.fusion.quantizability import Advice, forecast_site, forecast_weight
 from lspdmobile.networks.blocks import LinearBranches
 
@@ -135,9 +135,9 @@ def test_a_reparameterised_block_whose_identity_norm_saw_almost_no_variance_keep
     assert identity.running_var is not None
     identity.running_var.fill_(variance)
     conv = block.branches[0].get_submodule("conv")
-    fused = merged(block, largest_kernel=5)
+    inputs = (torch.zeros(1, CHANNELS, 16, 16, dtype=torch.float64),)
+    (fused,) = (m for m in fuse(block, inputs=inputs).network.modules() if isinstance(m, nn.Conv2d))
     assert isinstance(conv, nn.Conv2d)
-    assert isinstance(fused, nn.Conv2d)
     texture = conv.weight.detach().numpy() / math.sqrt(1 + 1e-5)
     parts = [texture, centre(1 / math.sqrt(variance + identity.eps))]
     found = forecast_site("block", parts, fused.weight.detach().numpy())
