@@ -1,9 +1,8 @@
 """The command line: parse, call the library, print. The imports below are the list of commands."""
 
-import signal
 import sys
 import traceback
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from lspdmobile.siblings import check_siblings
 
@@ -16,6 +15,7 @@ from lspdmobile.cli.evaluate import evaluate  # noqa: E402
 from lspdmobile.cli.export import export  # noqa: E402
 from lspdmobile.cli.fuse import fuse  # noqa: E402
 from lspdmobile.cli.inspect import inspect  # noqa: E402
+from lspdmobile.cli.interrupt import listen  # noqa: E402
 from lspdmobile.cli.predict import predict  # noqa: E402
 from lspdmobile.cli.students import students  # noqa: E402
 from lspdmobile.cli.train import train  # noqa: E402
@@ -30,7 +30,7 @@ _INTERRUPTED = 130
 
 def main() -> NoReturn:
     """Run the command line and exit with the documented code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    listen()
     try:
         app()
     except LspdmobileError as error:
@@ -50,10 +50,6 @@ def main() -> NoReturn:
         traceback.print_exc()
         _fail(1, f"internal error: {type(error).__name__}: {error}; please report it with the lines above")
     sys.exit(0)
-
-
-def _terminated(*_: Any) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _interrupted() -> NoReturn:

@@ -26,6 +26,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from lspdmobile.cli.interrupt import stop_if_asked
+
 __all__ = ["Terminal", "relative", "working"]
 
 _PIPE_WIDTH: Final = 120
@@ -52,7 +54,12 @@ class Terminal:
         self.out.file.write(json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
 
     def progress(self, step: str, done: int, total: int) -> None:
-        """Move the bar; a new step name starts a new line. A step without parts has a total of 1."""
+        """Move the bar; a new step name starts a new line. A step without parts has a total of 1.
+
+        Raises:
+            KeyboardInterrupt: The user asked to stop and a library swallowed it.
+        """
+        stop_if_asked()
         if self._bar is None:
             columns = (
                 TextColumn("{task.description}"),

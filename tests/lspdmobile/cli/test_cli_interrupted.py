@@ -73,6 +73,29 @@ def test_an_interrupt_inside_generated_code_has_the_same_exit_code(tmp_path: Pat
     assert (done.returncode, done.stderr) == (INTERRUPTED, "error: interrupted; nothing half-made was left behind\n")
 
 
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_that_a_library_swallows_stops_at_the_next_step(sent: str, tmp_path: Path) -> None:
+    (tmp_path / "swallowing.py").write_text(
+        "import os, signal, time\n"
+        "import lspdmobile.cli as cli\n"
+        "from lspdmobile.cli.terminal import working\n"
+        "def app():\n"
+        "    with working(verbose=False) as terminal:\n"
+        "        try:\n"
+        f"            os.kill(os.getpid(), signal.{sent})\n"
+        "            time.sleep(10)\n"
+        "        except BaseException:\n"
+        "            pass\n"
+        "        terminal.progress('next', 0, 1)\n"
+        "cli.app = app\n"
+        "cli.main()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    command = [sys.executable, "-m", "swallowing"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (INTERRUPTED, "error: interrupted; nothing half-made was left behind\n")
+
+
 def test_what_a_killed_run_left_is_removed_by_the_next(world: World, start_process: Start, cli: Cli) -> None:
     before = world.tree()
     process, hidden = started(start_process, world)
