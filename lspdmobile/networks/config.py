@@ -13,7 +13,7 @@ class NetworkConfig:
 
     Attributes:
         keypoints: Number of heatmaps K.
-        input_size: Rows and columns of the input picture, multiples of 32.
+        input_size: Rows and columns of the input picture, multiples of ``size_step``.
     """
 
     keypoints: int
@@ -23,6 +23,11 @@ class NetworkConfig:
     def heatmap_stride(self) -> int:
         """Input pixels per heatmap cell."""
         return 4
+
+    @property
+    def size_step(self) -> int:
+        """What both sides of the input picture are multiples of: the stride of the coarsest features."""
+        return 32
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON-able values."""

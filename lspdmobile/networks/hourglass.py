@@ -31,6 +31,11 @@ class HourglassConfig(NetworkConfig):
     stacks: int
     channels: int = 256
 
+    @property
+    def size_step(self) -> int:
+        """What both sides of the input picture are multiples of: stride 4, halved once per level."""
+        return 4 * 2**_DEPTH
+
 
 class Bottleneck(nn.Module):
     """Pre-activation bottleneck: norm, ReLU, 1x1, norm, ReLU, 3x3, norm, ReLU, 1x1, plus the input.

@@ -147,7 +147,14 @@ class Exchange(nn.Module):
 
 
 class HrModule(nn.Module):
-    """Own layers for each scale, then an exchange."""
+    """Layers for each scale by itself, then an exchange.
+
+    Args:
+        widths: Channels of the S scales, finest first.
+        branch: Makes the layers of a scale, given its place among the widths; they keep its width.
+        outputs: How many of the finest scales come out; all if not said.
+        light: Form of the exchange.
+    """
 
     def __init__(
         self,
@@ -158,7 +165,7 @@ class HrModule(nn.Module):
         light: bool = False,
     ) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(branch(channels) for channels in widths)
+        self.branches = nn.ModuleList(branch(scale) for scale in range(len(widths)))
         self.exchange = Exchange(widths, outputs=outputs or len(widths), light=light)
 
     def forward(self, scales: Sequence[Tensor]) -> list[Tensor]:
@@ -167,8 +174,11 @@ class HrModule(nn.Module):
         return found
 
 
-def _basic_blocks(channels: int) -> nn.Module:
-    return nn.Sequential(*(ResidualBlock(channels) for _ in range(_BASIC_BLOCKS)))
+def _module(widths: Sequence[int], *, outputs: int) -> HrModule:
+    def branch(scale: int) -> nn.Module:
+        return nn.Sequential(*(ResidualBlock(widths[scale]) for _ in range(_BASIC_BLOCKS)))
+
+    return HrModule(widths, branch, outputs=outputs)
 
 
 class HrNet(nn.Module):
@@ -188,9 +198,10 @@ class HrNet(nn.Module):
         for scales, modules in enumerate(config.modules, start=2):
             widths = config.widths[:scales]
             self.transitions.append(Transition(before, widths))
-            self.stages.append(nn.Sequential(*(HrModule(widths, _basic_blocks) for _ in range(modules))))
+            ends = scales == len(config.widths)
+            kept = [scales] * (modules - 1) + [1 if ends else scales]
+            self.stages.append(nn.Sequential(*(_module(widths, outputs=outputs) for outputs in kept)))
             before = widths
-        self.stages[-1][-1] = HrModule(config.widths, _basic_blocks, outputs=1)
         self.heatmap = nn.Conv2d(config.widths[0], config.keypoints, 1)
         initialise(self)
 

@@ -33,7 +33,7 @@ class LdcrnConfig(NetworkConfig):
         first_modules: Dense modules of layer 1, at stride 4.
         modules: Modules of stages 2, 3, 4.
         layers: Dense residual layers of a module.
-        growth: Channels each of them adds.
+        growth: Channels each of them adds, at strides 4, 8, 16, 32; 12 everywhere in the paper.
         bottleneck: Width inside its main path, in units of the growth.
         light: The form for phones.
     """
@@ -43,14 +43,9 @@ class LdcrnConfig(NetworkConfig):
     first_modules: int = 4
     modules: tuple[int, ...] = (1, 2, 2)
     layers: int = 4
-    growth: int = 12
+    growth: tuple[int, ...] = (12, 12, 12, 12)
     bottleneck: int = 4
     light: bool = False
-
-    @property
-    def grown(self) -> int:
-        """Channels a module adds to its input."""
-        return self.layers * self.growth
 
 
 class DenseResidualLayer(nn.Module):
@@ -59,9 +54,9 @@ class DenseResidualLayer(nn.Module):
     Light: main path 1x1, norm, ReLU, 3x3, norm; shortcut 1x1, norm. No convolution has a bias.
     """
 
-    def __init__(self, in_channels: int, config: LdcrnConfig) -> None:
+    def __init__(self, in_channels: int, growth: int, config: LdcrnConfig) -> None:
         super().__init__()
-        growth, middle = config.growth, config.growth * config.bottleneck
+        middle = growth * config.bottleneck
         if config.light:
             self.main = nn.Sequential(ConvNormAct(in_channels, middle), ConvNormAct(middle, growth, 3, act=False))
         else:
@@ -81,11 +76,12 @@ class DenseResidualLayer(nn.Module):
 class DenseResidualModule(nn.Module):
     """DCRM: layers that each read everything before them."""
 
-    def __init__(self, channels: int, config: LdcrnConfig) -> None:
+    def __init__(self, channels: int, growth: int, config: LdcrnConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            DenseResidualLayer(channels + i * config.growth, config) for i in range(config.layers)
+            DenseResidualLayer(channels + i * growth, growth, config) for i in range(config.layers)
         )
+        self.out_channels = channels + config.layers * growth
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[N, C, h, w]`` to ``[N, C + layers * growth, h, w]``: the input, then what each layer adds."""
@@ -103,16 +99,17 @@ def _narrowed(in_channels: int, channels: int, config: LdcrnConfig) -> nn.Module
     )
 
 
-def _first_layer(config: LdcrnConfig) -> nn.Sequential:
-    """Make layer 1: dense modules with a transition of unchanged width between them."""
+def _first_layer(config: LdcrnConfig) -> tuple[nn.Sequential, int]:
+    """Make layer 1, dense modules with a transition of unchanged width between them; give it and its output's width."""
     parts: list[nn.Module] = []
     channels = config.stem
     for i in range(config.first_modules):
         if i:
             parts.append(_narrowed(channels, channels, config))
-        parts.append(DenseResidualModule(channels, config))
-        channels += config.grown
-    return nn.Sequential(*parts)
+        module = DenseResidualModule(channels, config.growth[0], config)
+        parts.append(module)
+        channels = module.out_channels
+    return nn.Sequential(*parts), channels
 
 
 class _Pyramid(nn.Module):
@@ -139,10 +136,10 @@ class Ldcrn(nn.Module):
         self.config = config
         self.stem = hr_stem(config.stem)
         self.residual = ConvNormAct(config.stem, config.widths[0], 3, act=False)
-        self.layer1 = _first_layer(config)
+        self.layer1, wide = _first_layer(config)
         self.transitions = nn.ModuleList()
         self.stages = nn.ModuleList()
-        before: Sequence[int] = (config.stem + config.first_modules * config.grown,)
+        before: Sequence[int] = (wide,)
         for scales, modules in enumerate(config.modules, start=2):
             widths = config.widths[:scales]
             self.transitions.append(Transition(before, widths, light=config.light))
@@ -154,9 +151,9 @@ class Ldcrn(nn.Module):
 
     @staticmethod
     def _module(widths: Sequence[int], config: LdcrnConfig) -> HrModule:
-        def branch(channels: int) -> nn.Module:
-            grown = channels + config.grown
-            return nn.Sequential(DenseResidualModule(channels, config), _narrowed(grown, channels, config))
+        def branch(scale: int) -> nn.Module:
+            dense = DenseResidualModule(widths[scale], config.growth[scale], config)
+            return nn.Sequential(dense, _narrowed(dense.out_channels, widths[scale], config))
 
         return HrModule(widths, branch, light=config.light)
 
