@@ -144,7 +144,7 @@ class _Counting(TorchDispatchMode):
     """Counts what runs under it, by the layer it is told."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.inside = [""]
         self.calls: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.layer_macs: Counter[str] = Counter()
@@ -194,8 +194,7 @@ class _Counting(TorchDispatchMode):
                 for name in dict.fromkeys((*self.calls, *held))
             ),
             operators=tuple(
-                OperatorCost(name=name, calls=calls[name], macs=macs)
-                for name, macs in self.operator_macs.most_common()
+                OperatorCost(name=name, calls=calls[name], macs=macs) for name, macs in self.operator_macs.most_common()
             ),
         )
 

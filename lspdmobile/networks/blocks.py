@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ConvNormAct", "DepthwiseSeparable", "LinearBranches", "MultiscaleBlock", "ResidualBlock", "doubled", "initialise"]
+__all__ = [
+    "ConvNormAct",
+    "DepthwiseSeparable",
+    "LinearBranches",
+    "MultiscaleBlock",
+    "ResidualBlock",
+    "doubled",
+    "initialise",
+]
 
 IDENTITY: Final = "identity"
 POINTWISE: Final = "1x1"

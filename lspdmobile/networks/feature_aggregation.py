@@ -1,4 +1,4 @@
-"""Feature Aggregation Unit of OKDHP: weighs the branches' heatmaps, joint by joint, into the ensemble that teaches them.
+"""Feature Aggregation Unit of OKDHP: weighs the branches' heatmaps, joint by joint, into their teacher.
 
 Two forms of it are public and differ (Li et al., ICCV 2021):
 
@@ -93,7 +93,8 @@ class FeatureAggregationUnit(nn.Module):
         else:
             overall = self.average(features.mean(dim=(2, 3), keepdim=True)).flatten(1)
             pooled = torch.cat([*(scale.mean(dim=(2, 3)) for scale in seen), overall], dim=1)
-        return self.weigh(pooled).unflatten(1, (self.count, self.keypoints)).softmax(dim=1)
+        scores: Tensor = self.weigh(pooled)
+        return scores.view(-1, self.count, self.keypoints).softmax(dim=1)
 
     def forward(self, features: Tensor, finals: Sequence[Tensor]) -> Tensor:
         """Weigh the T branches' heatmaps ``[N, K, h, w]`` into the ensemble, of the same shape."""

@@ -7,6 +7,7 @@ each through a 1x1, to what the stack read. All convolutions have biases. C is 2
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,9 +15,20 @@ from torch.nn import functional as F
 from lspdmobile.networks.blocks import ConvNormAct, initialise
 from lspdmobile.networks.config import NetworkConfig
 
-__all__ = ["Bottleneck", "HourglassConfig", "Join", "Stack", "StackedHourglass", "chained", "joins_of", "stacks_of"]
+__all__ = [
+    "Bottleneck",
+    "HourglassConfig",
+    "Join",
+    "Stack",
+    "StackedHourglass",
+    "chained",
+    "joins_of",
+    "stacks_of",
+    "stem",
+]
 
-_DEPTH = 4
+_DEPTH: Final = 4
+_STRIDE: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +46,7 @@ class HourglassConfig(NetworkConfig):
     @property
     def size_step(self) -> int:
         """What both sides of the input picture are multiples of: stride 4, halved once per level."""
-        return 4 * 2**_DEPTH
+        return _STRIDE << _DEPTH
 
 
 class Bottleneck(nn.Module):

@@ -39,7 +39,7 @@ class MobilePoseConfig(NetworkConfig):
 
 
 class InvertedResidual(nn.Module):
-    """1x1 to the expanded width, depthwise 3x3, linear 1x1; the input is added where its shape is kept (MobileNetV2)."""
+    """1x1 to the expanded width, depthwise 3x3, linear 1x1; plus the input where its shape is kept (MobileNetV2)."""
 
     def __init__(self, in_channels: int, channels: int, *, stride: int = 1, expansion: int = 4) -> None:
         super().__init__()

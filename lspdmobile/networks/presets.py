@@ -56,7 +56,7 @@ PRESETS: Final[Mapping[str, NetworkConfig]] = {
         first_modules=1,
         modules=(1, 1, 1),
         layers=3,
-        growth=(12, 24, 40, 56),
+        growth=(12, 24, 36, 48),
         bottleneck=2,
         light=True,
     ),
