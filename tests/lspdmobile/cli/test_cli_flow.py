@@ -16,6 +16,7 @@ from PIL import Image
 
 from lspdmobile.artifact import sha256_of
 from lspdmobile.decode import decode
+from lspdmobile.networks.lspd import LspdStudent
 from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.program import load_program, save_program
 from lspdmobile.student import load_student, save_student
@@ -176,6 +177,7 @@ def test_files_that_belong_to_another_student_fail_the_gate_though_every_hash_ho
 def save_other_student(path: Path) -> None:
     """Replace a checkpoint by a student that takes every joint for its neighbour."""
     student = load_student(str(path))
+    assert isinstance(student.network, LspdStudent)
     head = student.network.stage.heatmap
     with torch.no_grad():
         head.weight.copy_(head.weight.roll(1, dims=0))
