@@ -256,10 +256,14 @@ def _dequantize_scalars(module: "GraphModule") -> None:
 
 
 def _fold(module: "GraphModule", conv: "Node", norm: "Node") -> None:
-    weight, bias = (*conv.args[1:3], None)[:2]
-    gamma, beta, mean, variance = norm.args[1:5]
-    tensors = [None if node is None else _tensor(module, node) for node in (weight, bias, mean, variance, gamma, beta)]
-    fused = fuse_conv_bn_weights(*tensors[:4], norm.args[7], *tensors[4:], transpose="transpose" in str(conv.target))
+    of_conv: Any = conv.args
+    of_norm: Any = norm.args
+    weight, mean, variance = (_tensor(module, node) for node in (of_conv[1], *of_norm[3:5]))
+    bias, gamma, beta = (
+        None if node is None else _tensor(module, node) for node in ((*of_conv[2:3], None)[0], *of_norm[1:3])
+    )
+    transposed = "transpose" in str(conv.target)
+    fused = fuse_conv_bn_weights(weight, bias, mean, variance, of_norm[7], gamma, beta, transpose=transposed)
     nodes = []
     for kind, parameter in zip(("weight", "bias"), fused, strict=True):
         name = f"{conv.name}_{kind}"
