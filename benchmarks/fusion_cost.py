@@ -48,16 +48,17 @@ def executors(cases: Sequence[Case], folder: Path) -> dict[Key, tuple[Any, Any]]
     """Emit every network of the cases for its targets, load the files, and run each once."""
     networks = {}
     for case in cases:
-        networks[case.key] = case.network, case.size, case.targets
-        reference = networks.get(case.reference_key, (None, None, ()))
-        networks[case.reference_key] = case.reference, case.size, tuple({*reference[2], *case.targets})
+        networks[case.key] = case.network, case.size, case.targets, case.dtypes
+        reference = networks.get(case.reference_key, (None, None, (), ()))
+        targets, dtypes = ({*ours, *theirs} for ours, theirs in zip(reference[2:], networks[case.key][2:], strict=True))
+        networks[case.reference_key] = case.reference, case.size, tuple(targets), tuple(dtypes)
     loaded: dict[Key, tuple[Any, Any]] = {}
-    for number, (key, (build, size, targets)) in enumerate(networks.items()):
+    for number, (key, (build, size, targets, dtypes)) in enumerate(networks.items()):
         progress(f"emit {number + 1}/{len(networks)}: {key}")
         torch.manual_seed(number)
         network = build().eval()
         picture = np.random.default_rng(number).standard_normal((1, 3, *size)).astype(np.float32)
-        for dtype, precision in PRECISIONS.items():
+        for dtype, precision in ((dtype, PRECISIONS[dtype]) for dtype in dtypes):
             plan = calibrate(network, picture, precision=precision)
             for target in targets:
                 converter = FORMATS[RUNTIMES[target]]
@@ -95,7 +96,7 @@ def timed(cases: Sequence[Case], rounds: int) -> Times:
         / case.count
         for number, case in enumerate(cases)
         for target in case.targets
-        for dtype in PRECISIONS
+        for dtype in case.dtypes
     }
 
 

@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from lspdmobile.fusion.operations import AddOp, AffineOp, ConvOp, Op
+from lspdmobile.fusion.operations import AddOp, AffineOp, ConvOp, Dtype, Op
 
 LAYERS: Final = 4
 ADDS: Final = (2, 12)
@@ -79,6 +79,7 @@ class Case:
         key, network: Name of the network, and what builds it.
         reference_key, reference: The same of the one to subtract.
         targets: Which targets can run it.
+        dtypes: What it can be computed in.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Case:
     reference_key: str
     reference: Callable[[], nn.Module]
     targets: tuple[str, ...] = field(default=BOTH)
+    dtypes: tuple[Dtype, ...] = ("fp32", "int8")
 
 
 def conv_op(

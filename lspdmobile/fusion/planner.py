@@ -16,7 +16,7 @@ from lspdmobile.fusion.linear import Linear, NotExactError
 from lspdmobile.fusion.operations import AddOp, AffineOp, ConvOp, Dtype, Op
 from lspdmobile.fusion.rewrites.branch_sum import merged
 
-__all__ = ["Form", "Part", "Planner", "Term", "conv_op", "described", "operation"]
+__all__ = ["Form", "Part", "Planner", "Term", "conv_op", "described", "operation", "partitions"]
 
 _MOST_TERMS: Final = 7  # 877 partitions; more terms are merged where one kernel holds another
 _TIE: Final = 1e-9
@@ -85,7 +85,7 @@ class Planner:
         parts: dict[tuple[int, ...], Part | None] = {}
         best: tuple[float, int, tuple[Part, ...]] | None = None
         considered = 0
-        for partition in _partitions(_groups(terms)):
+        for partition in partitions(_groups(terms)):
             for group in partition:
                 if group not in parts:
                     parts[group] = self._part(terms, group, in_size)
@@ -166,13 +166,13 @@ def _groups(terms: Sequence[Term]) -> list[tuple[int, ...]]:
     return groups
 
 
-def _partitions(groups: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+def partitions(groups: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
     """Give every way to put groups together."""
     if not groups:
         yield []
         return
     first, rest = groups[0], groups[1:]
-    for partition in _partitions(rest):
+    for partition in partitions(rest):
         yield [first, *partition]
         for index, group in enumerate(partition):
             yield [*partition[:index], tuple(sorted(first + group)), *partition[index + 1 :]]
