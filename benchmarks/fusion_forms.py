@@ -1,11 +1,11 @@
 """The multiscale stage by itself: the form that fusion chooses beside every other form, and beside no fusion at all.
 
-    python benchmarks/fusion_forms.py [--students lspd-s,lspd-m] [--rounds 15]
+    python benchmarks/fusion_forms.py [--students lspd-s,lspd-m] [--parts branches,blocks] [--rounds 15]
 
-A student's multiscale blocks stand between a 1x1 stem and a 1x1 head, whose own time is subtracted. The forms: every
-branch and norm as trained (float32 only, the runtimes fold what they can), every way to share the branches out among
-merged kernels (norms folded), and what ``fuse`` makes for the target. Each is emitted and timed as in ``fusion_cost.py``:
-in turns, one thread, CPU time. ``lspd-m`` has random weights; that changes no time.
+A student's multiscale blocks, or their summed branches alone, stand between a 1x1 stem and a 1x1 head, whose own time is
+subtracted. The forms: every branch and norm as trained (float32 only, the runtimes fold what they can), every way to
+share the branches out among merged kernels (norms folded), and what ``fuse`` makes for the target. Each is emitted and
+timed as in ``fusion_cost.py``: in turns, one thread, CPU time. ``lspd-m`` has random weights; that changes no time.
 """
 
 import argparse
@@ -53,8 +53,8 @@ class Sum(nn.Module):
         return total
 
 
-def stage_of(name: str) -> tuple[nn.Module, int, int]:
-    """Give a student's multiscale blocks, their channels and the side of the picture they work on."""
+def stage_of(name: str, part: str) -> tuple[nn.Module, int, int]:
+    """Give a student's multiscale blocks or their branches, the channels and the side of the picture they work on."""
     if name == "lspd-s":
         network: Any = load_student(name).network
         size = load_student(name).contract.input_size
@@ -68,7 +68,11 @@ def stage_of(name: str) -> tuple[nn.Module, int, int]:
     with torch.no_grad():
         network(torch.zeros(1, 3, *size))
     hook.remove()
-    return network.stage.blocks, shapes[0][1], shapes[0][2]
+    blocks, side = network.stage.blocks, shapes[0][2]
+    if part == "blocks":
+        return blocks, shapes[0][1], side
+    branches = [layer for block in blocks for layer in (block.multiscale, block.mid_act)]
+    return nn.Sequential(*branches), blocks[0].project.conv.in_channels, side
 
 
 def branch_convs(branches: LinearBranches) -> list[nn.Conv2d]:
@@ -116,9 +120,9 @@ def forms_of(blocks: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield words, form
 
 
-def cases_of(student: str) -> list[Case]:
-    """Give every form of a student's stage as something to time."""
-    blocks, channels, side = stage_of(student)
+def cases_of(student: str, part: str) -> list[Case]:
+    """Give every form of a part of a student's stage as something to time."""
+    blocks, channels, side = stage_of(student, part)
     numbers = count()
 
     def case(name: str, network: Callable[[], nn.Module], **fields: Any) -> Case:
@@ -150,11 +154,11 @@ def cases_of(student: str) -> list[Case]:
     return cases
 
 
-def show(student: str, cases: list[Case], rounds: int) -> None:
-    """Time a student's forms and print them: microseconds, and how the chosen one stands beside the others."""
+def show(title: str, cases: list[Case], rounds: int) -> None:
+    """Time forms and print them: microseconds, and how the chosen one stands beside the others."""
     times = timed(cases, rounds)
     columns = [(target, dtype) for target in RUNTIMES for dtype in PRECISIONS]
-    table = Table(box=box.SIMPLE_HEAD, title=f"{student}: microseconds of the multiscale stage", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, title=f"{title}: microseconds", title_justify="left")
     table.add_column("form")
     for target, dtype in columns:
         table.add_column(f"{target.split('-')[0]} {dtype}", justify="right")
@@ -170,9 +174,8 @@ def show(student: str, cases: list[Case], rounds: int) -> None:
         chosen = times[target, dtype, names.index(f"{CHOSEN}{target} {dtype}")]
         kept = times.get((target, dtype, 0), times[target, dtype, apart])
         best = min(times[target, dtype, number] for number in forms[1:])
-        for row, text in zip(
-            rows.values(), (f"{chosen:.0f}", f"{kept / chosen:.2f}", f"{best / chosen:.2f}"), strict=True
-        ):
+        texts = f"{chosen:.0f}", f"{kept / chosen:.2f}", f"{best / chosen:.2f}"
+        for row, text in zip(rows.values(), texts, strict=True):
             row.append(text)
     for name, cells in rows.items():
         table.add_row(name, *cells)
@@ -184,11 +187,13 @@ def main() -> int:
     """Measure; gives the exit code."""
     parser = argparse.ArgumentParser(description="The multiscale stage in every form.")
     parser.add_argument("--students", default="lspd-s,lspd-m")
+    parser.add_argument("--parts", default="branches,blocks", help="summed branches alone, whole multiscale blocks")
     parser.add_argument("--rounds", type=int, default=15, help="turns each executor takes")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for student in options.students.split(","):
-        show(student, cases_of(student), options.rounds)
+        for part in options.parts.split(","):
+            show(f"{student}, {part}", cases_of(student, part), options.rounds)
     return 0
 
 
