@@ -2,7 +2,7 @@
 
     python benchmarks/fusion_forms.py [--students lspd-s,lspd-m] [--parts branches,blocks] [--rounds 15]
 
-A student's multiscale blocks, or their summed branches alone, stand between a 1x1 stem and a 1x1 head, whose own time is
+A student's multiscale blocks, or their branches alone, stand between a 1x1 stem and a 1x1 head, whose own time is
 subtracted. The forms: every branch and norm as trained (float32 only, the runtimes fold what they can), every way to
 share the branches out among merged kernels (norms folded), and what ``fuse`` makes for the target. Each is emitted and
 timed as in ``fusion_cost.py``: in turns, one thread, CPU time. ``lspd-m`` has random weights; that changes no time.
