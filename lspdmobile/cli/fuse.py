@@ -89,6 +89,7 @@ def fuse(
             f"operators {found.operators_before} -> {found.operators_after}, "
             f"params {found.before.params:,} -> {found.after.params:,}, "
             f"MACs {found.before.macs:,} -> {found.after.macs:,}",
+            *(f"int8: {line}" for line in found.advice),
             *([f"prices: {model.provenance}"] if model else []),
             f"certificate: {relative(output_dir / 'fusion.json')}",
         )

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from lspdmobile.fusion.cost import Cost
+from lspdmobile.fusion.quantizability import Advice, SiteForecast, WeightForecast
 
 __all__ = ["STATISTICS", "TOLERANCE_FP32", "TOLERANCE_FP64", "Certificate", "Check", "Refusal", "SiteCheck"]
 
@@ -99,6 +100,8 @@ class Certificate:
         target: Name of the cost model that chose the forms.
         operators_before, operators_after: Nodes of the graph that compute something.
         before, after: Parameters, MACs and operators that were not counted.
+        int8: How well every merged kernel survives int8 beside its branches.
+        weights: The same of every layer's weights after the fusion, by path.
         tolerance_fp64, tolerance_fp32: Largest relative errors that pass.
     """
 
@@ -115,6 +118,8 @@ class Certificate:
     before: Cost
     after: Cost
     removed: Mapping[str, int] = field(default_factory=dict)
+    int8: tuple[SiteForecast, ...] = ()
+    weights: Mapping[str, WeightForecast] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
     tolerance_fp64: float = TOLERANCE_FP64
     tolerance_fp32: float = TOLERANCE_FP32
@@ -174,6 +179,11 @@ class Certificate:
         return f"{done}{left}; relative error {self.error_fp64:.1e} in fp64, {self.error_fp32:.1e} in fp32"
 
     @property
+    def advice(self) -> tuple[str, ...]:
+        """Say what to do before quantizing, a line for each merged kernel that needs something."""
+        return tuple(f"{s.name}: {s.advice.value}: {s.reason}" for s in self.int8 if s.advice is not Advice.FUSE)
+
+    @property
     def _rewrites(self) -> list[str]:
         return list(dict.fromkeys(site.rewrite for site in self.sites))
 
@@ -201,4 +211,8 @@ class Certificate:
             "skipped": list(self.skipped),
             "sites": [{**asdict(site), "rewrites": list(site.rewrites)} for site in self.sites],
             "checks": [asdict(check) for check in self.checks],
+            "int8": {
+                "sites": [forecast.to_dict() for forecast in self.int8],
+                "layers": {path: forecast.to_dict() for path, forecast in self.weights.items()},
+            },
         }

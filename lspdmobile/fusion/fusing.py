@@ -17,9 +17,12 @@ from lspdmobile.fusion.certifying import Finished, compared
 from lspdmobile.fusion.cost import Cost, cost_of, dtype_of
 from lspdmobile.fusion.graph import Captured
 from lspdmobile.fusion.planner import Planner
+from lspdmobile.fusion.quantizability import WeightForecast, forecast_weight
 from lspdmobile.fusion.rewriting import rewritten
 
 __all__ = ["Fused", "fuse_captured"]
+
+_WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +90,8 @@ def fuse_captured(
         operators_after=_operators_in(fused),
         before=_cost_on(captured.module if original is None else original, captured),
         after=_cost_on(fused, captured),
+        int8=tuple(work.int8.values()),
+        weights=_weights_of(fused),
     )
     if not certificate.passed:
         message = f"fusion changed the network and must not ship; {len(certificate.faults)} checks failed, first: "
@@ -102,6 +107,17 @@ def _size_of(captured: Captured) -> tuple[int, ...]:
 def _norms_in(fused: GraphModule) -> tuple[str, ...]:
     layers = (path for path, module in fused.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
     return (*layers, *(node.name for node in fused.graph.nodes if "batch_norm" in str(node.target)))
+
+
+def _weights_of(fused: GraphModule) -> dict[str, WeightForecast]:
+    layers = ((path, layer) for path, layer in fused.named_modules() if isinstance(layer, _WEIGHTED))
+    return {path: forecast_weight(_by_output(layer).detach().double().numpy()) for path, layer in layers}
+
+
+def _by_output(layer: nn.Module) -> Tensor:
+    """Give a layer's weight, output channels first."""
+    assert isinstance(layer, _WEIGHTED)
+    return layer.weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else layer.weight
 
 
 def _operators_in(graph: GraphModule) -> int:

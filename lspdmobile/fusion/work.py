@@ -18,6 +18,7 @@ from torch.fx import Graph, GraphModule, Node
 from lspdmobile.fusion.graph import constant_of
 from lspdmobile.fusion.lifting import layer_of
 from lspdmobile.fusion.linear import Linear, conv_of
+from lspdmobile.fusion.quantizability import SiteForecast
 
 __all__ = ["Site", "Work"]
 
@@ -55,6 +56,7 @@ class Work:
         modules: Layers, float64.
         constants: Tensors that ``get_attr`` nodes name.
         removed: Operators that were removed as idle or duplicate, by name.
+        int8: How well each merged kernel survives int8, by the path it takes.
     """
 
     def __init__(self, captured: GraphModule) -> None:
@@ -63,6 +65,7 @@ class Work:
         self.constants: dict[str, Tensor] = {}
         self._refused: dict[tuple[Node, str], str] = {}
         self.removed: Counter[str] = Counter()
+        self.int8: dict[str, SiteForecast] = {}
         self._shared = _shared_weights(captured)
         self._parameters = {name for name, _ in captured.named_parameters(remove_duplicate=False)}
         self._codegen = captured.graph._codegen

@@ -21,7 +21,8 @@ from torch.fx import Node
 from lspdmobile.fusion.linear import Linear, NotExactError, identity
 from lspdmobile.fusion.operations import Op
 from lspdmobile.fusion.planner import Form, Part, Planner, Term, conv_op, operation
-from lspdmobile.fusion.rewrites.branch_sum import merged
+from lspdmobile.fusion.quantizability import forecast_site
+from lspdmobile.fusion.rewrites.branch_sum import embedded, merged
 from lspdmobile.fusion.views import linear_view, one_after_the_other, summands
 from lspdmobile.fusion.work import Work
 
@@ -217,13 +218,18 @@ def _part(
     if part.stays:
         leaf = members[0][0]
         return leaf.node, leaf.sign
-    linear = merged([_real(work, leaf, option) for leaf, option in members])
+    branches = [_real(work, leaf, option) for leaf, option in members]
+    linear = merged(branches)
     chains = [node for _, option in members for node in option.chain]
     layers = sorted(chains, key=lambda node: -_size(work.layer(node)))
     paths = [path for node in layers for path in node.meta["paths"]]
     owner = root.meta["modules"][-1][0] if root.meta["modules"] else ""
     if whole and owner:
         paths = [owner, *paths]
+    if len(branches) > 1:
+        kernels = [embedded(each, branches).weight.numpy() for each in branches]
+        name = (paths or [root.name])[0]
+        work.int8[name] = forecast_site(name, kernels, linear.weight.numpy())
     source = members[0][1].source
     return work.conv_node(source, linear, paths=paths or [root.name], shape=root.meta["shape"]), 1
 

@@ -136,13 +136,21 @@ def test_a_reparameterised_block_whose_identity_norm_saw_almost_no_variance_keep
     identity.running_var.fill_(variance)
     conv = block.branches[0].get_submodule("conv")
     inputs = (torch.zeros(1, CHANNELS, 16, 16, dtype=torch.float64),)
-    (fused,) = (m for m in fuse(block, inputs=inputs).network.modules() if isinstance(m, nn.Conv2d))
+    result = fuse(block, inputs=inputs)
+    (fused,) = (m for m in result.network.modules() if isinstance(m, nn.Conv2d))
     assert isinstance(conv, nn.Conv2d)
     texture = conv.weight.detach().numpy() / math.sqrt(1 + 1e-5)
     parts = [texture, centre(1 / math.sqrt(variance + identity.eps))]
     found = forecast_site("block", parts, fused.weight.detach().numpy())
     assert found.advice is advice
     assert found.fused.per_channel_db > 30
+    (told,) = result.certificate.int8
+    assert (told.advice, len(told.branches)) == (advice, 2)
+    assert told.weakest_after_db == pytest.approx(found.weakest_after_db, abs=0.1)
+    assert len(result.certificate.advice) == (advice is not Advice.FUSE)
+    written = result.certificate.to_dict()["int8"]
+    assert written["sites"] == [told.to_dict()]
+    assert [layer["channels"] for layer in written["layers"].values()] == [CHANNELS]
 
 
 def test_the_forecast_goes_into_a_json_file_and_back() -> None:
