@@ -34,14 +34,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import fuse_conv_bn_weights
 
+from benchmarks.graphs import dequantize_scalars, exported, folded
 from benchmarks.networks import Network, pictures
 from converters.coreml.mil import MilProgram
 
 if TYPE_CHECKING:
-    from torch.export import ExportedProgram
-    from torch.fx import GraphModule, Node
+    from torch.fx import GraphModule
 
 __all__ = ["FORMS", "ROUNDINGS", "Distance", "Subject", "executed"]
 
@@ -130,10 +129,10 @@ class Subject:
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
         quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
-        prepared = prepare_pt2e(_exported(self.network, self._picture).module(check_guards=False), quantizer)
+        prepared = prepare_pt2e(exported(self.network, self._picture).module(check_guards=False), quantizer)
         _each(prepared, self.pictures)
         module: GraphModule = convert_pt2e(prepared)
-        _dequantize_scalars(module)
+        dequantize_scalars(module)
         return module
 
     def _with_weights_of(self, model: Any) -> nn.Module:
@@ -144,8 +143,9 @@ class Subject:
         Raises:
             ValueError: There is none.
         """
-        module = _folded(self.network, self._picture)
-        left = dict(module.named_parameters())
+        module = folded(self.network, self._picture)
+        read = {node.target for node in module.graph.nodes if node.op == "get_attr"}
+        left = {name: value for name, value in module.named_parameters() if name in read}
         for name, weight in _decompressed(model).items():
             alike = {key: _distance(weight, value) for key, value in left.items() if value.shape == weight.shape}
             nearest = min(alike, key=alike.__getitem__, default="")
@@ -174,21 +174,16 @@ def _distance(found: Tensor, reference: Tensor) -> float:
     return float((found - reference).norm() / reference.norm())
 
 
-def _exported(network: nn.Module, picture: Tensor) -> "ExportedProgram":
-    with torch.no_grad():
-        return torch.export.export(network, (picture,))
-
-
 def _converted(network: nn.Module, picture: Tensor, *, half: bool = False) -> Any:
     import coremltools as ct
 
-    exported = _exported(network, picture).run_decompositions({})
-    for node in exported.graph.nodes:
+    program = exported(network, picture).run_decompositions({})
+    for node in program.graph.nodes:
         if node.target is torch.ops.aten.hardtanh.default:
             # relu6 is decomposed into one with integer limits, of which Core ML Tools 9.0 makes an invalid clip.
             node.args = (node.args[0], *(float(limit) for limit in node.args[1:]))
     return ct.convert(
-        exported,
+        program,
         minimum_deployment_target=ct.target.iOS17,
         compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
         inputs=[ct.TensorType(name="input", shape=tuple(picture.shape), dtype=np.float32)],
@@ -224,58 +219,3 @@ def _decompressed(model: Any) -> dict[str, Tensor]:
         message = f"{len(names)} compressed weights, {len(weights)} of them found decompressed"
         raise ValueError(message)
     return {name: torch.from_numpy(np.array(weight)) for name, weight in weights.items()}
-
-
-def _folded(network: nn.Module, picture: Tensor) -> "GraphModule":
-    """Export a network and fold each batch norm that reads a convolution into it, as Core ML Tools does."""
-    module: GraphModule = _exported(network, picture).module(check_guards=False)
-    for norm in list(module.graph.nodes):
-        conv = norm.args[0] if norm.target is torch.ops.aten.batch_norm.default else None
-        if conv is not None and "conv" in str(conv.target) and len(conv.users) == 1:
-            _fold(module, conv, norm)
-    module.graph.eliminate_dead_code()
-    module.recompile()
-    return module
-
-
-def _dequantize_scalars(module: "GraphModule") -> None:
-    """Replace each int8 number that is dequantized, such as the 3 of ``x + 3``, by the float it stands for.
-
-    Core ML Tools 9.0 subtracts the zero point in int8, where 127 - -128 is -1, and would write another number.
-    """
-    dequantize = torch.ops.quantized_decomposed.dequantize_per_tensor.default
-    for node in list(module.graph.nodes):
-        if node.target is dequantize and node.args[0].op == "get_attr":
-            value = dequantize(_tensor(module, node.args[0]), *node.args[1:])
-            module.register_buffer(node.name, value)
-            with module.graph.inserting_before(node):
-                node.replace_all_uses_with(module.graph.get_attr(node.name))
-            module.graph.erase_node(node)
-    module.graph.eliminate_dead_code()
-    module.recompile()
-
-
-def _fold(module: "GraphModule", conv: "Node", norm: "Node") -> None:
-    of_conv: Any = conv.args
-    of_norm: Any = norm.args
-    weight, mean, variance = (_tensor(module, node) for node in (of_conv[1], *of_norm[3:5]))
-    bias, gamma, beta = (
-        None if node is None else _tensor(module, node) for node in ((*of_conv[2:3], None)[0], *of_norm[1:3])
-    )
-    transposed = "transpose" in str(conv.target)
-    fused = fuse_conv_bn_weights(weight, bias, mean, variance, of_norm[7], gamma, beta, transpose=transposed)
-    nodes = []
-    for kind, parameter in zip(("weight", "bias"), fused, strict=True):
-        name = f"{conv.name}_{kind}"
-        module.register_parameter(name, nn.Parameter(parameter.detach(), requires_grad=False))
-        with module.graph.inserting_before(conv):
-            nodes.append(module.graph.get_attr(name))
-    conv.args = (conv.args[0], *nodes, *conv.args[3:])
-    norm.replace_all_uses_with(conv)
-    module.graph.erase_node(norm)
-
-
-def _tensor(module: "GraphModule", node: "Node") -> Tensor:
-    owner, _, name = str(node.target).rpartition(".")
-    tensor: Tensor = getattr(module.get_submodule(owner), name)
-    return tensor
