@@ -94,31 +94,6 @@ class Case:
     dtypes: tuple[Dtype, ...] = ("fp32", "int8")
 
 
-def conv_op(
-    channels: int,
-    side: int,
-    kernel: tuple[int, int],
-    *,
-    dilation: int = 1,
-    groups: int | None = None,
-    out_channels: int | None = None,
-    padding: tuple[int, int, int, int] | None = None,
-) -> ConvOp:
-    """Describe a convolution of a square picture that keeps its size, depthwise unless groups are given."""
-    rows, columns = (dilation * (taps - 1) // 2 for taps in kernel)
-    return ConvOp(
-        in_channels=channels,
-        out_channels=out_channels or channels,
-        groups=groups or channels,
-        kernel=kernel,
-        dilation=(dilation, dilation),
-        stride=(1, 1),
-        padding=padding or (rows, rows, columns, columns),
-        in_size=(side, side),
-        bias=True,
-    )
-
-
 def module_of(op: ConvOp) -> nn.Module:
     """Build a convolution with random weights, behind a pad of its own where PyTorch's cannot say it."""
     top, bottom, left, right = op.padding
@@ -207,35 +182,46 @@ def _frame(channels: int, side: int) -> dict[str, object]:
 
 def calibration_cases() -> list[Case]:
     """Give what prices are fitted to."""
-    cases = [conv_case(f"depthwise {k}x{k}", conv_op(c, s, (k, k))) for k in (3, 5) for c, s in SHAPES]
-    cases += [conv_case("dense 1x1", conv_op(c, s, (1, 1), groups=1)) for c, s in SHAPES]
-    cases += [conv_case("dense 3x3", conv_op(c, s, (3, 3), groups=1)) for c, s in SHAPES[:3]]
-    cases += [conv_case("depthwise 1x1", conv_op(c, s, (1, 1))) for c, s in SHAPES]
-    cases += [conv_case("grouped 3x3", conv_op(c, s, (3, 3), groups=4)) for c, s in SHAPES[1:3]]
-    cases += [conv_case("depthwise 7x7", conv_op(c, s, (7, 7)), 2) for c, s in SHAPES[1:3]]
-    cases += [conv_case(f"depthwise {k}x{k}", conv_op(64, 16, (k, k)), 2) for k in (9, 11)]
-    cases += [conv_case("multiplier 2", conv_op(64, 16, (3, 3), out_channels=128), 1)]
-    cases += [conv_case(f"depthwise 3x3 d{d}", conv_op(64, 32, (3, 3), dilation=d)) for d in (2, 3, 4)]
-    cases += [conv_case("depthwise 5x5 d2", conv_op(64, 32, (5, 5), dilation=2))]
-    cases += [conv_case("padded 3x3", conv_op(c, s, (3, 3), padding=(0, 2, 0, 2))) for c, s in SHAPES[1:3]]
+    cases = [conv_case(f"depthwise {k}x{k}", ConvOp.same_size(c, (k, k), side=s)) for k in (3, 5) for c, s in SHAPES]
+    cases += [conv_case("dense 1x1", ConvOp.same_size(c, (1, 1), side=s, groups=1)) for c, s in SHAPES]
+    cases += [conv_case("dense 3x3", ConvOp.same_size(c, (3, 3), side=s, groups=1)) for c, s in SHAPES[:3]]
+    cases += [conv_case("depthwise 1x1", ConvOp.same_size(c, (1, 1), side=s)) for c, s in SHAPES]
+    cases += [conv_case("grouped 3x3", ConvOp.same_size(c, (3, 3), side=s, groups=4)) for c, s in SHAPES[1:3]]
+    cases += [conv_case("depthwise 7x7", ConvOp.same_size(c, (7, 7), side=s), 2) for c, s in SHAPES[1:3]]
+    cases += [conv_case(f"depthwise {k}x{k}", ConvOp.same_size(64, (k, k), side=16), 2) for k in (9, 11)]
+    cases += [conv_case("multiplier 2", ConvOp.same_size(64, (3, 3), side=16, out_channels=128), 1)]
+    cases += [conv_case(f"depthwise 3x3 d{d}", ConvOp.same_size(64, (3, 3), side=32, dilation=d)) for d in (2, 3, 4)]
+    cases += [conv_case("depthwise 5x5 d2", ConvOp.same_size(64, (5, 5), side=32, dilation=2))]
+    cases += [
+        conv_case("padded 3x3", ConvOp.same_size(c, (3, 3), side=s, padding=(0, 2, 0, 2))) for c, s in SHAPES[1:3]
+    ]
     cases += [add_case(c, s) for c, s in ((64, 32), (192, 16))]
     return [*cases, affine_case(64, 32)]
 
 
 def held_out_cases() -> list[Case]:
     """Give layers of shapes that no price was fitted to."""
-    cases = [conv_case(f"depthwise {k}x{k}", conv_op(96, 24, (k, k)), LAYERS if k < 7 else 2) for k in (3, 5, 7)]
-    cases += [conv_case("depthwise 5x3", conv_op(96, 24, (5, 3)))]
-    return [*cases, *(conv_case(f"dense {k}x{k}", conv_op(96, 24, (k, k), groups=1)) for k in (1, 3))]
+    cases = [
+        conv_case(f"depthwise {k}x{k}", ConvOp.same_size(96, (k, k), side=24), LAYERS if k < 7 else 2)
+        for k in (3, 5, 7)
+    ]
+    cases += [conv_case("depthwise 5x3", ConvOp.same_size(96, (5, 3), side=24))]
+    return [*cases, *(conv_case(f"dense {k}x{k}", ConvOp.same_size(96, (k, k), side=24, groups=1)) for k in (1, 3))]
 
 
 def form_groups() -> dict[str, list[Case]]:
     """Give groups of forms of one block: all equal in what they compute, one of them the planner's choice."""
     groups: dict[str, list[Case]] = {}
     for channels, side in ((64, 24), (64, 32)):
-        three, two = conv_op(channels, side, (3, 3)), conv_op(channels, side, (3, 3), dilation=2)
-        third, one = conv_op(channels, side, (3, 3), dilation=3), conv_op(channels, side, (1, 1))
-        five, seven = conv_op(channels, side, (5, 5)), conv_op(channels, side, (7, 7))
+        three, two = (
+            ConvOp.same_size(channels, (3, 3), side=side),
+            ConvOp.same_size(channels, (3, 3), side=side, dilation=2),
+        )
+        third, one = (
+            ConvOp.same_size(channels, (3, 3), side=side, dilation=3),
+            ConvOp.same_size(channels, (1, 1), side=side),
+        )
+        five, seven = ConvOp.same_size(channels, (5, 5), side=side), ConvOp.same_size(channels, (7, 7), side=side)
         groups[f"3x3 + 3x3 d2 + 1x1, {channels} channels, {side}x{side}"] = [
             form_case("3x3 + 3x3d2 + 1x1", (three, two, one)),
             form_case("3x3 + 3x3d2", (three, two)),

@@ -6,7 +6,7 @@ its addition (``lspdmobile.fusion.cost``).
 
 from dataclasses import dataclass
 from math import prod
-from typing import Final, Literal
+from typing import Any, Final, Literal, Self
 
 __all__ = ["ELEMENT_BYTES", "AddOp", "AffineOp", "ConvOp", "Dtype", "Op"]
 
@@ -36,6 +36,25 @@ class ConvOp:
     padding: tuple[int, int, int, int]
     in_size: tuple[int, int]
     bias: bool
+
+    @classmethod
+    def same_size(
+        cls, channels: int, kernel: tuple[int, int] = (3, 3), *, dilation: int = 1, side: int = 16, **changes: Any
+    ) -> Self:
+        """Describe a convolution that keeps the size of a square picture, depthwise unless ``changes`` say otherwise."""
+        rows, columns = (dilation * (taps // 2) for taps in kernel)
+        fields: dict[str, Any] = {
+            "in_channels": channels,
+            "out_channels": channels,
+            "groups": channels,
+            "kernel": kernel,
+            "dilation": (dilation, dilation),
+            "stride": (1, 1),
+            "padding": (rows, rows, columns, columns),
+            "in_size": (side, side),
+            "bias": True,
+        }
+        return cls(**{**fields, **changes})
 
     def __post_init__(self) -> None:
         """Refuse a shape that no convolution has.
@@ -90,9 +109,7 @@ class ConvOp:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AddOp:
-    """The sum of two pictures, element by element, and the ReLU after it if there is one."""
-
+class _Elementwise:
     channels: int
     size: tuple[int, int]
 
@@ -100,6 +117,11 @@ class AddOp:
     def pixels(self) -> int:
         """Output pixels."""
         return prod(self.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddOp(_Elementwise):
+    """The sum of two pictures, element by element, and the ReLU after it if there is one."""
 
     @property
     def macs(self) -> int:
@@ -112,16 +134,8 @@ class AddOp:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AffineOp:
+class AffineOp(_Elementwise):
     """A scale and a shift per channel by themselves: a batch norm that was not folded."""
-
-    channels: int
-    size: tuple[int, int]
-
-    @property
-    def pixels(self) -> int:
-        """Output pixels."""
-        return prod(self.size)
 
     @property
     def macs(self) -> int:

@@ -24,18 +24,7 @@ ELSEWHERE = Machine(processor="a slide rule", versions={"executorch": "0.0.1"})
 
 def conv(channels: int, **changes: Any) -> ConvOp:
     """Describe a depthwise 3x3 that keeps 16x16; changes are other fields."""
-    usual: dict[str, Any] = {
-        "in_channels": channels,
-        "out_channels": channels,
-        "groups": channels,
-        "kernel": (3, 3),
-        "dilation": (1, 1),
-        "stride": (1, 1),
-        "padding": (1, 1, 1, 1),
-        "in_size": (16, 16),
-        "bias": True,
-    }
-    return ConvOp(**{**usual, **changes})
+    return ConvOp.same_size(channels, **changes)
 
 
 def measurements(machine: Machine, *timed: tuple[Op, float], dtype: Dtype = "fp32") -> Measurements:

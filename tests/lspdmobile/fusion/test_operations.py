@@ -12,18 +12,7 @@ from lspdmobile.fusion.operations import AddOp, AffineOp, ConvOp
 
 def conv(**changes: Any) -> ConvOp:
     """Describe a depthwise 3x3 of 8 channels that keeps 16x16; changes are other fields."""
-    usual: dict[str, Any] = {
-        "in_channels": 8,
-        "out_channels": 8,
-        "groups": 8,
-        "kernel": (3, 3),
-        "dilation": (1, 1),
-        "stride": (1, 1),
-        "padding": (1, 1, 1, 1),
-        "in_size": (16, 16),
-        "bias": True,
-    }
-    return ConvOp(**{**usual, **changes})
+    return ConvOp.same_size(8, **changes)
 
 
 @given(

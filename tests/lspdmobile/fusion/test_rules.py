@@ -17,22 +17,11 @@ EVERY: dict[str, tuple[Rule, ...]] = {
 
 def conv(**changes: Any) -> ConvOp:
     """Describe a depthwise 3x3 of 8 channels that keeps 16x16; changes are other fields."""
-    usual: dict[str, Any] = {
-        "in_channels": 8,
-        "out_channels": 8,
-        "groups": 8,
-        "kernel": (3, 3),
-        "dilation": (1, 1),
-        "stride": (1, 1),
-        "padding": (1, 1, 1, 1),
-        "in_size": (16, 16),
-        "bias": True,
-    }
-    return ConvOp(**{**usual, **changes})
+    return ConvOp.same_size(8, **changes)
 
 
-SEVEN = conv(kernel=(7, 7), padding=(3, 3, 3, 3))
-DILATED = conv(dilation=(2, 2), padding=(2, 2, 2, 2))
+SEVEN = conv(kernel=(7, 7))
+DILATED = conv(dilation=2)
 STRIDED = conv(stride=(2, 2))
 BEHIND = conv(stride=(2, 2), padding=(0, 1, 0, 1))
 NORM = AffineOp(channels=8, size=(16, 16))
@@ -77,7 +66,7 @@ def test_a_dense_7x7_is_no_large_depthwise_kernel() -> None:
         (conv(padding=(0, 2, 0, 2)), True),
         (conv(kernel=(4, 4), padding=(1, 2, 1, 2)), False),
         (conv(kernel=(4, 4), padding=(2, 1, 2, 1)), True),
-        (conv(dilation=(2, 2), padding=(1, 1, 1, 1)), True),
+        (conv(dilation=2, padding=(1, 1, 1, 1)), True),
     ],
 )
 def test_litert_pads_apart_what_is_neither_same_nor_valid(op: ConvOp, pads: bool) -> None:

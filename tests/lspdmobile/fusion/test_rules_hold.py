@@ -21,25 +21,14 @@ PRECISIONS: dict[Dtype, Precision] = {"fp32": Precision.FP32, "int8": Precision.
 
 
 def conv(in_size: int, kernel: int = 3, **changes: Any) -> ConvOp:
-    """Describe a depthwise kernel with padding 1; changes are other fields."""
-    usual: dict[str, Any] = {
-        "in_channels": CHANNELS,
-        "out_channels": CHANNELS,
-        "groups": CHANNELS,
-        "kernel": (kernel, kernel),
-        "dilation": (1, 1),
-        "stride": (1, 1),
-        "padding": (1, 1, 1, 1),
-        "in_size": (in_size, in_size),
-        "bias": True,
-    }
-    return ConvOp(**{**usual, **changes})
+    """Describe a depthwise kernel; changes are other fields."""
+    return ConvOp.same_size(CHANNELS, (kernel, kernel), side=in_size, **changes)
 
 
 LAYERS = [
-    conv(32, 7, padding=(3, 3, 3, 3)),
-    conv(32, dilation=(2, 2), padding=(2, 2, 2, 2)),
-    conv(32, 5, dilation=(3, 3), padding=(6, 6, 6, 6), groups=1),
+    conv(32, 7),
+    conv(32, dilation=2),
+    conv(32, 5, dilation=3, groups=1),
     conv(32, stride=(2, 2)),
     conv(16, padding=(0, 2, 0, 2)),
     conv(16, stride=(2, 2), padding=(0, 1, 0, 1)),

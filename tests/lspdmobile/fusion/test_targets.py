@@ -23,19 +23,7 @@ CASES = list(product(NAMES, DTYPES))
 
 def conv(channels: int = 64, side: int = 32, kernel: int = 3, **changes: Any) -> ConvOp:
     """Describe a depthwise kernel that keeps the size; changes are other fields."""
-    dilation = changes.pop("dilation", 1)
-    usual: dict[str, Any] = {
-        "in_channels": channels,
-        "out_channels": channels,
-        "groups": channels,
-        "kernel": (kernel, kernel),
-        "dilation": (dilation, dilation),
-        "stride": (1, 1),
-        "padding": (dilation * (kernel // 2),) * 4,
-        "in_size": (side, side),
-        "bias": True,
-    }
-    return ConvOp(**{**usual, **changes})
+    return ConvOp.same_size(channels, (kernel, kernel), side=side, **changes)
 
 
 def add(channels: int = 64, side: int = 32) -> AddOp:
