@@ -41,7 +41,7 @@ class ConvOp:
     def same_size(
         cls, channels: int, kernel: tuple[int, int] = (3, 3), *, dilation: int = 1, side: int = 16, **changes: Any
     ) -> Self:
-        """Describe a convolution that keeps the size of a square picture, depthwise unless ``changes`` say otherwise."""
+        """Describe a convolution that keeps a square picture's size, depthwise unless ``changes`` say otherwise."""
         rows, columns = (dilation * (taps // 2) for taps in kernel)
         fields: dict[str, Any] = {
             "in_channels": channels,

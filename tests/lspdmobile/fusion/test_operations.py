@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,15 +30,8 @@ def test_size_and_macs_are_pytorchs(
     padding: tuple[int, int, int, int],
     groups: int,
 ) -> None:
-    op = conv(
-        out_channels=12,
-        groups=groups,
-        kernel=kernel,
-        dilation=dilation,
-        stride=stride,
-        padding=padding,
-        in_size=(11, 13),
-    )
+    op = conv(out_channels=12, groups=groups, kernel=kernel, stride=stride, padding=padding, in_size=(11, 13))
+    op = replace(op, dilation=dilation)
     top, bottom, left, right = padding
     layer = nn.Conv2d(8, 12, kernel, stride=stride, dilation=dilation, groups=groups)
     network = nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), layer)
