@@ -4,12 +4,16 @@ import platform
 import sys
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 from lspdmobile import __version__
 from lspdmobile.choices import Format
 
-__all__ = ["RUNTIMES", "environment", "is_macos", "missing", "versions"]
+__all__ = ["RUNTIMES", "environment", "is_macos", "missing", "processor", "versions"]
+
+_CPUINFO: Final = Path("/proc/cpuinfo")
+_CPU_FIELDS: Final = ("model name", "cpu family", "model", "stepping", "CPU part")
 
 _PACKAGES: Final = (
     "torch",
@@ -49,6 +53,16 @@ def versions() -> dict[str, str]:
 def environment() -> dict[str, str]:
     """Give the versions, the operating system and the processor."""
     return {**versions(), "system": platform.system(), "machine": platform.machine()}
+
+
+def processor() -> str:
+    """Name the processor as exactly as the system tells: on Linux its model, family and stepping."""
+    try:
+        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return " ".join(said[field] for field in _CPU_FIELDS if field in said) or platform.machine()
 
 
 def missing(form: Format) -> tuple[str, ...]:

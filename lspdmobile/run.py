@@ -36,6 +36,8 @@ from quantization.plan import QuantizationPlan
 __all__ = ["ExportRequest", "export", "targets_of"]
 
 _SCANNED: Final = 8
+_CERTIFIED_PICTURES: Final = 2
+"""Real pictures that the fusion is tried on, besides the certificate's own inputs."""
 
 
 def export(request: ExportRequest, progress: Progress) -> RunReport:
@@ -55,7 +57,12 @@ def export(request: ExportRequest, progress: Progress) -> RunReport:
         progress("read pictures", 0, 1)
         evaluation_set, calibration_set = _pictures(request)
         progress("fuse", 0, 1)
-        fused = fuse(student.network, input_size=student.contract.input_size, seed=request.seed)
+        fused = fuse(
+            student.network,
+            input_size=student.contract.input_size,
+            pictures=torch.from_numpy(evaluation_set.inputs(0, _CERTIFIED_PICTURES)),
+            seed=request.seed,
+        )
         plans = _plans(fused, calibration_set, [p for _, p in targets], progress)
         reference = reference_of(student, evaluation_set, progress)
         job = Job(

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from lspdmobile.artifact import sha256_of
 from lspdmobile.decode import DECODE_RULES, DecodeRule
 from lspdmobile.errors import BadInputError
-from lspdmobile.networks.lspd import LspdConfig, LspdStudent
+from lspdmobile.networks.architectures import architecture_named, architecture_of, deployed_network
+from lspdmobile.networks.config import NetworkConfig
 from lspdmobile.networks.presets import PRESETS, preset
 from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.skeleton import SKELETONS, Skeleton, skeleton_named
@@ -34,13 +35,13 @@ __all__ = [
     "resized",
     "save_student",
     "student_from_preset",
+    "unpickled",
     "write_weights",
 ]
 
 _METADATA_KEY: Final = "lspdmobile"
 _SCHEMA_VERSION: Final = 1
 _MOST_LISTED: Final = 12
-_SIZE_STEP: Final = 32
 _NAME: Final = re.compile(r"(?!\.\.?$)[^/\\:\x00-\x1f]+")
 
 
@@ -61,8 +62,8 @@ class Student:
     """
 
     name: str
-    network: LspdStudent
-    config: LspdConfig
+    network: nn.Module
+    config: NetworkConfig
     contract: PreprocessContract
     skeleton: Skeleton
     decode_rule: DecodeRule = "dark"
@@ -111,7 +112,7 @@ def load_checkpoint(path: Path, *, device: str) -> dict[str, Any]:
         BadInputError: It is missing, damaged or holds code.
     """
     try:
-        saved = _unpickled(path, device)
+        saved = unpickled(path, device)
     except Exception as error:  # torch raises many kinds; every one means the file cannot be used
         message = f"{path}: not a readable training checkpoint ({_first_line(error)})"
         raise BadInputError(message) from error
@@ -126,7 +127,7 @@ def student_from_preset(name: str) -> Student:
     config = preset(name)
     return Student(
         name=name,
-        network=LspdStudent(config).eval(),
+        network=deployed_network(config),
         config=config,
         contract=PreprocessContract(input_size=config.input_size, heatmap_stride=config.heatmap_stride),
         skeleton=next(s for s in SKELETONS.values() if s.count == config.keypoints),
@@ -138,7 +139,7 @@ def save_student(student: Student, path: Path) -> None:
     header = {
         "schema_version": _SCHEMA_VERSION,
         "name": student.name,
-        "architecture": "lspd",
+        "architecture": architecture_of(student.config),
         "config": student.config.to_dict(),
         "contract": student.contract.to_dict(),
         "skeleton": student.skeleton.name,
@@ -188,10 +189,10 @@ def _from_header(path: Path, text: str, tensors: dict[str, Tensor]) -> Student:
     try:
         header = json.loads(text)
         _check_header(header)
-        config = LspdConfig.from_dict(header["config"])
+        config = architecture_named(header["architecture"]).config.from_dict(header["config"])
         student = Student(
             name=header["name"],
-            network=LspdStudent(config),
+            network=deployed_network(config),
             config=config,
             contract=PreprocessContract.from_dict(header["contract"]),
             skeleton=skeleton_named(header["skeleton"]),
@@ -210,9 +211,9 @@ def _from_header(path: Path, text: str, tensors: dict[str, Tensor]) -> Student:
 
 
 def _check_header(header: Mapping[str, Any]) -> None:
-    schema, architecture, name, rule = (header[k] for k in ("schema_version", "architecture", "name", "decode_rule"))
-    if schema != _SCHEMA_VERSION or architecture != "lspd":
-        message = f"schema {schema!r} of architecture {architecture!r}; this version reads {_SCHEMA_VERSION} of 'lspd'"
+    schema, name, rule = (header[k] for k in ("schema_version", "name", "decode_rule"))
+    if schema != _SCHEMA_VERSION:
+        message = f"schema {schema!r}; this version reads {_SCHEMA_VERSION}"
         raise BadInputError(message)
     if rule not in DECODE_RULES:
         message = f"unknown decode rule {rule!r}: choose from {', '.join(DECODE_RULES)}"
@@ -238,7 +239,7 @@ def _from_state_dict(path: Path, arch: str | None) -> Student:
         raise BadInputError(message)
     base = student_from_preset(arch)
     try:
-        tensors = _unpickled(path, "cpu")
+        tensors = unpickled(path, "cpu")
     except Exception as error:  # torch raises many kinds; every one means the file cannot be used
         message = f"{path}: not a plain state dict of tensors, nothing in it was executed ({_first_line(error)})"
         raise BadInputError(message) from error
@@ -249,8 +250,9 @@ def _from_state_dict(path: Path, arch: str | None) -> Student:
     return replace(base, name=path.stem, sha256=sha256_of(path))
 
 
-def _unpickled(path: Path, device: str) -> Any:
-    return torch.load(path, map_location=device, weights_only=True)  # noqa: TID251 - the one place that may
+def unpickled(source: Path | IO[bytes], device: str) -> Any:
+    """Read tensors and plain values; raises where the file holds anything that would run."""
+    return torch.load(source, map_location=device, weights_only=True)  # noqa: TID251 - the one place that may
 
 
 def _first_line(error: Exception) -> str:
@@ -258,7 +260,7 @@ def _first_line(error: Exception) -> str:
     return text.splitlines()[0][:160] if text else type(error).__name__
 
 
-def _fill(network: LspdStudent, tensors: Mapping[str, Tensor], path: Path) -> None:
+def _fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Load weights into a network in eval mode after checking names, shapes and values."""
     wanted = network.state_dict()
     faults = [f"missing {name}" for name in wanted if name not in tensors]
@@ -284,10 +286,11 @@ def resized(student: Student, input_size: tuple[int, int]) -> Student:
     """Give the same weights at another input size; the network is fully convolutional.
 
     Raises:
-        BadInputError: A side is not a positive multiple of 32.
+        BadInputError: A side is not a positive multiple of what the network needs.
     """
-    if any(side <= 0 or side % _SIZE_STEP for side in input_size):
-        message = f"--input-size {input_size[0]} {input_size[1]}: both sides must be multiples of {_SIZE_STEP}"
+    step = student.config.size_step
+    if any(side <= 0 or side % step for side in input_size):
+        message = f"--input-size {input_size[0]} {input_size[1]}: both sides must be multiples of {step}"
         raise BadInputError(message)
     return replace(
         student,

@@ -1,4 +1,4 @@
-"""The evidence that a fusion is identical: what was tried, how large the difference was and how large it may be.
+"""What a certificate holds, and what passes.
 
 Every error is relative, ``max |before - after| / max |before|``, and is taken
 
@@ -6,57 +6,81 @@ Every error is relative, ``max |before - after| / max |before|``, and is taken
   ship (``TOLERANCE_FP32``: some sixty layers that each round to 6e-8 of their largest value). ``before`` is always the
   original in float64: on an input with little signal the original's own float32 rounding can exceed the tolerance;
   the fused network may then err at most twice as much as the original itself does;
-- on every kind of input in ``probes.INPUTS``;
+- on every kind of input in ``probes.INPUTS``, on the example inputs of a program, and on pictures where some are given;
 - with norm statistics as trained, and randomised around them, since a fresh norm hides most faults;
 - of the whole network, and of every rewritten site by itself, before any activation can hide a difference.
+
+A float32 error is also given in units in the last place (ULP) of the largest value.
 """
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
-import torch
-from torch import Tensor, nn
+from lspdmobile.fusion.cost import Cost
+from lspdmobile.fusion.quantizability import Advice, SiteForecast, WeightForecast
 
-from lspdmobile.errors import GateFailedError
-from lspdmobile.fusion.cost import Cost, cost_of, dtype_of
-from lspdmobile.fusion.probes import INPUTS, probe_inputs, randomise_norms, relative_error
-from lspdmobile.fusion.site import Site
-
-__all__ = ["STATISTICS", "TOLERANCE_FP32", "TOLERANCE_FP64", "Certificate", "Check", "SiteCheck", "certify"]
+__all__ = ["STATISTICS", "TOLERANCE_FP32", "TOLERANCE_FP64", "Certificate", "Check", "Refusal", "SiteCheck"]
 
 TOLERANCE_FP64: Final = 1e-12
 TOLERANCE_FP32: Final = 1e-5
 _TIMES_ROUNDING: Final = 2.0
 STATISTICS: Final = ("as trained", "randomised")
 
-_DTYPES: Final = {"fp64": torch.float64, "fp32": torch.float32}
-_SITE_SIDE: Final = (13, 16)  # rows and columns of a site's input: larger than any kernel, odd and even
-
-Rewrite = Callable[[nn.Module], tuple[nn.Module, tuple[Site, ...]]]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One comparison of the whole network: what was tried, the relative error it gave and the original's own."""
+    """One comparison of the whole network: what was tried, the error it gave and the original's own.
+
+    Attributes:
+        precision: ``fp64`` or ``fp32``; ``export`` compares the exported program with the module it came from.
+        statistics: As trained or randomised.
+        input: Kind of input.
+        error: Relative error.
+        rounding: The original's own relative error in this precision.
+        ulps: The error in units in the last place of the largest value.
+    """
 
     precision: str
     statistics: str
     input: str
     error: float
     rounding: float
+    ulps: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class SiteCheck:
-    """One rewritten place, its largest relative errors over all inputs and statistics, and the original's own."""
+    """One rewritten place and its largest errors over all inputs and statistics.
+
+    Attributes:
+        name: Path of the layer that gives the result.
+        rewrite: What was done last, of ``rewrites``, all that was done, in order.
+        form: How the result is computed now.
+        error_fp64, error_fp32: Relative errors.
+        rounding_fp32: The original's own relative error in float32.
+        ulps_fp32: The float32 error in units in the last place of the largest value.
+        fault: Why it could not be compared; empty where it could.
+    """
 
     name: str
     rewrite: str
+    rewrites: tuple[str, ...]
+    form: str
     error_fp64: float
     error_fp32: float
     rounding_fp32: float
+    ulps_fp32: float
+    fault: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A rewrite that was looked at and not done, and why."""
+
+    name: str
+    rewrite: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,49 +90,76 @@ class Certificate:
     Attributes:
         sites: Every rewritten place; empty where nothing was fused.
         checks: Every comparison of the whole network.
+        refused: What was not rewritten and why.
+        removed: Idle and duplicate operators that were removed, by name.
         norms_left: Paths of the batch norms no rewrite could take.
-        input_size: Rows and columns H, W of the picture compared on and counted for.
+        skipped: Inputs on which the original itself overflows in a precision.
+        input_size: Rows and columns H, W of the first input compared on and counted for; empty for other shapes.
+        inputs: Kinds of input tried.
         seed: Of the inputs and of the randomised statistics.
+        target: Name of the cost model that chose the forms.
+        operators_before, operators_after: Nodes of the graph that compute something.
         before, after: Parameters, MACs and operators that were not counted.
+        int8: How well every merged kernel survives int8 beside its branches.
+        weights: The same of every layer's weights after the fusion, by path.
         tolerance_fp64, tolerance_fp32: Largest relative errors that pass.
     """
 
     sites: tuple[SiteCheck, ...]
     checks: tuple[Check, ...]
+    refused: tuple[Refusal, ...]
     norms_left: tuple[str, ...]
-    input_size: tuple[int, int]
+    input_size: tuple[int, ...]
+    inputs: tuple[str, ...]
     seed: int
+    target: str
+    operators_before: int
+    operators_after: int
     before: Cost
     after: Cost
+    removed: Mapping[str, int] = field(default_factory=dict)
+    int8: tuple[SiteForecast, ...] = ()
+    weights: Mapping[str, WeightForecast] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
     tolerance_fp64: float = TOLERANCE_FP64
     tolerance_fp32: float = TOLERANCE_FP32
 
     @property
     def error_fp64(self) -> float:
         """Largest float64 relative error of the whole network."""
-        return max(check.error for check in self.checks if check.precision == "fp64")
+        return max((check.error for check in self.checks if check.precision == "fp64"), default=float("inf"))
 
     @property
     def error_fp32(self) -> float:
         """Largest float32 relative error of the whole network."""
-        return max(check.error for check in self.checks if check.precision == "fp32")
+        return max((check.error for check in self.checks if check.precision == "fp32"), default=float("inf"))
+
+    @property
+    def ulps_fp32(self) -> float:
+        """Largest float32 error of the whole network in units in the last place."""
+        return max((check.ulps for check in self.checks if check.precision == "fp32"), default=float("inf"))
 
     @property
     def faults(self) -> tuple[str, ...]:
         """Everything over its tolerance, one line each; a number that is not a number is over it."""
-        allowed = {"fp64": self.tolerance_fp64, "fp32": self.tolerance_fp32}
-        network = (
+        allowed = {"fp64": self.tolerance_fp64, "fp32": self.tolerance_fp32, "export": self.tolerance_fp32}
+        network = [
             f"whole network, {c.precision}, statistics {c.statistics}, input {c.input}: relative error {c.error:.1e}"
             for c in self.checks
             if not c.error <= max(allowed[c.precision], _TIMES_ROUNDING * c.rounding)
-        )
-        sites = (
-            f"{s.name} ({s.rewrite}): relative error {s.error_fp64:.1e} in fp64, {s.error_fp32:.1e} in fp32"
-            for s in self.sites
-            if not s.error_fp64 <= self.tolerance_fp64
-            or not s.error_fp32 <= max(self.tolerance_fp32, _TIMES_ROUNDING * s.rounding_fp32)
-        )
-        return (*sites, *network)
+        ]
+        if not any(check.precision == "fp64" for check in self.checks):
+            network.append("whole network: no input could be compared; the original overflows on every one")
+        return (*(fault for site in self.sites if (fault := self._fault(site))), *network)
+
+    def _fault(self, site: SiteCheck) -> str:
+        if site.fault:
+            return f"{site.name} ({site.rewrite}): {site.fault}"
+        small = site.error_fp32 <= max(self.tolerance_fp32, _TIMES_ROUNDING * site.rounding_fp32)
+        if site.error_fp64 <= self.tolerance_fp64 and small:
+            return ""
+        errors = f"relative error {site.error_fp64:.1e} in fp64, {site.error_fp32:.1e} in fp32"
+        return f"{site.name} ({site.rewrite}): {errors}"
 
     @property
     def passed(self) -> bool:
@@ -119,11 +170,22 @@ class Certificate:
     def summary(self) -> str:
         """Say in one line what was fused and how exactly."""
         if not self.sites:
-            return "nothing was fused: no convolution is followed by a batch norm and no branches can be merged"
-        counts = {rewrite: sum(s.rewrite == rewrite for s in self.sites) for rewrite in _rewrites(self.sites)}
+            idle = f"; {sum(self.removed.values())} idle operators removed" if self.removed else ""
+            why = "no convolution is followed by a batch norm and no branches can be merged"
+            return f"nothing was fused: {why}{idle}"
+        counts = {rewrite: sum(s.rewrite == rewrite for s in self.sites) for rewrite in self._rewrites}
         done = ", ".join(f"{rewrite} {count}x" for rewrite, count in counts.items())
         left = f"; {len(self.norms_left)} norms left" if self.norms_left else ""
         return f"{done}{left}; relative error {self.error_fp64:.1e} in fp64, {self.error_fp32:.1e} in fp32"
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """Say what to do before quantizing, a line for each merged kernel that needs something."""
+        return tuple(f"{s.name}: {s.advice.value}: {s.reason}" for s in self.int8 if s.advice is not Advice.FUSE)
+
+    @property
+    def _rewrites(self) -> list[str]:
+        return list(dict.fromkeys(site.rewrite for site in self.sites))
 
     def to_dict(self) -> dict[str, Any]:
         """Give what ``fusion.json`` holds."""
@@ -131,141 +193,26 @@ class Certificate:
             "schema_version": 1,
             "passed": self.passed,
             "summary": self.summary,
+            "target": self.target,
             "relative_error": {"fp64": self.error_fp64, "fp32": self.error_fp32},
+            "ulps": {"fp32": self.ulps_fp32},
             "tolerance": {"fp64": self.tolerance_fp64, "fp32": self.tolerance_fp32},
             "input_size": list(self.input_size),
-            "inputs": list(INPUTS),
+            "inputs": list(self.inputs),
             "statistics": list(STATISTICS),
             "seed": self.seed,
+            "operators": {"before": self.operators_before, "after": self.operators_after},
             "params": {"before": self.before.params, "after": self.after.params},
             "macs": {"before": self.before.macs, "after": self.after.macs},
             "uncounted_ops": {"before": dict(self.before.uncounted_ops), "after": dict(self.after.uncounted_ops)},
+            "removed": dict(self.removed),
             "norms_left": list(self.norms_left),
-            "sites": [asdict(site) for site in self.sites],
+            "refused": [asdict(refusal) for refusal in self.refused],
+            "skipped": list(self.skipped),
+            "sites": [{**asdict(site), "rewrites": list(site.rewrites)} for site in self.sites],
             "checks": [asdict(check) for check in self.checks],
+            "int8": {
+                "sites": [forecast.to_dict() for forecast in self.int8],
+                "layers": {path: forecast.to_dict() for path, forecast in self.weights.items()},
+            },
         }
-
-
-def certify(
-    original: nn.Module,
-    fused: nn.Module,
-    sites: tuple[Site, ...],
-    *,
-    rewrite: Rewrite,
-    input_size: tuple[int, int],
-    seed: int,
-) -> Certificate:
-    """Compare a fused network with its original, and the same rewrite of copies in float64 and with randomised norms.
-
-    Args:
-        original: Float network in eval mode that maps pictures ``[1, 3, H, W]`` to one or more tensors; not touched.
-        fused: What ships: the rewritten copy of the original.
-        sites: Where it was rewritten.
-        rewrite: Gives a rewritten copy of a network and where it was rewritten.
-        input_size: Rows and columns H, W.
-        seed: Of inputs and statistics.
-
-    Raises:
-        GateFailedError: The fused network cannot run at all.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    pictures = probe_inputs((1, 3, *input_size), generator)
-    checks: list[Check] = []
-    site_errors: dict[tuple[str, str], _Error] = {}
-    for statistics, source in zip(STATISTICS, (original, _randomised(original, generator)), strict=True):
-        for precision, dtype in _DTYPES.items():
-            before = copy.deepcopy(source).to(dtype)
-            ships = source is original and dtype == dtype_of(original)
-            after, found = (fused, sites) if ships else rewrite(before)
-            for name, error in _errors(before, after, pictures, dtype):
-                checks.append(
-                    Check(
-                        precision=precision,
-                        statistics=statistics,
-                        input=name,
-                        error=error.error,
-                        rounding=error.rounding,
-                    )
-                )
-            for site in found:
-                key = (site.name, precision)
-                site_errors[key] = max(
-                    site_errors.get(key, _NO_ERROR), _site_error(site, before, after, generator, dtype)
-                )
-    return Certificate(
-        sites=tuple(_site_check(site, site_errors) for site in sites),
-        checks=tuple(checks),
-        norms_left=_norms_in(fused),
-        input_size=input_size,
-        seed=seed,
-        before=cost_of(original, input_size),
-        after=cost_of(fused, input_size),
-    )
-
-
-def _randomised(network: nn.Module, generator: torch.Generator) -> nn.Module:
-    twin = copy.deepcopy(network)
-    randomise_norms(twin, generator)
-    return twin
-
-
-class _Error(NamedTuple):
-    """Relative error of the rewritten form, and of the original itself, against the original in float64."""
-
-    error: float
-    rounding: float
-
-
-_NO_ERROR: Final = _Error(0.0, 0.0)
-
-
-@torch.no_grad()
-def _errors(
-    before: nn.Module, after: nn.Module, inputs: Mapping[str, Tensor], dtype: torch.dtype
-) -> Iterator[tuple[str, _Error]]:
-    exact = copy.deepcopy(before).double()
-    for name, values in inputs.items():
-        rounded = values.to(dtype)
-        expected = _outputs(exact(rounded.double()))
-        try:
-            found = _outputs(after(rounded))
-        except RuntimeError as error:
-            message = f"fusion changed the network and must not ship; it no longer runs: {error}"
-            raise GateFailedError(message) from error
-        yield name, _Error(_largest(expected, found), _largest(expected, _outputs(before(rounded))))
-
-
-def _largest(expected: list[Tensor], found: list[Tensor]) -> float:
-    return max(relative_error(*pair) for pair in zip(expected, found, strict=True))
-
-
-def _site_error(
-    site: Site, before: nn.Module, after: nn.Module, generator: torch.Generator, dtype: torch.dtype
-) -> _Error:
-    inputs = probe_inputs((1, site.in_channels, *_SITE_SIDE), generator)
-    return max(error for _, error in _errors(site.before(before), site.after(after), inputs, dtype))
-
-
-def _site_check(site: Site, errors: Mapping[tuple[str, str], _Error]) -> SiteCheck:
-    return SiteCheck(
-        name=site.name,
-        rewrite=site.rewrite,
-        error_fp64=errors[site.name, "fp64"].error,
-        error_fp32=errors[site.name, "fp32"].error,
-        rounding_fp32=errors[site.name, "fp32"].rounding,
-    )
-
-
-def _outputs(found: Any) -> list[Tensor]:
-    """Flatten what a network gave: a tensor, or tensors in lists and tuples."""
-    return [found] if isinstance(found, Tensor) else [tensor for part in found for tensor in _outputs(part)]
-
-
-def _norms_in(network: nn.Module) -> tuple[str, ...]:
-    return tuple(
-        path for path, module in network.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
-    )
-
-
-def _rewrites(sites: tuple[SiteCheck, ...]) -> list[str]:
-    return list(dict.fromkeys(site.rewrite for site in sites))

@@ -8,8 +8,17 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-__all__ = ["ConvNormAct", "LinearBranches", "MultiscaleBlock", "ResidualBlock", "initialise"]
+__all__ = [
+    "ConvNormAct",
+    "DepthwiseSeparable",
+    "LinearBranches",
+    "MultiscaleBlock",
+    "ResidualBlock",
+    "doubled",
+    "initialise",
+]
 
 IDENTITY: Final = "identity"
 POINTWISE: Final = "1x1"
@@ -18,7 +27,7 @@ POINTWISE: Final = "1x1"
 class ConvNormAct(nn.Module):
     """Convolution, batch norm, optional ReLU; ``same`` padding for odd kernels.
 
-    ``norm`` becomes ``nn.Identity`` and the convolution gains a bias when the norm is folded.
+    In the fused network ``norm`` is gone and the convolution at ``conv`` has a bias.
     """
 
     def __init__(
@@ -30,6 +39,7 @@ class ConvNormAct(nn.Module):
         stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
+        bias: bool = False,
         act: bool = True,
     ) -> None:
         super().__init__()
@@ -41,7 +51,7 @@ class ConvNormAct(nn.Module):
             padding=dilation * (kernel_size - 1) // 2,
             dilation=dilation,
             groups=groups,
-            bias=False,
+            bias=bias,
         )
         self.norm: nn.Module = nn.BatchNorm2d(out_channels)
         self.act: nn.Module = nn.ReLU() if act else nn.Identity()
@@ -50,6 +60,25 @@ class ConvNormAct(nn.Module):
         """Map ``[N, C_in, H, W]`` to ``[N, C_out, H/stride, W/stride]``."""
         y: Tensor = self.act(self.norm(self.conv(x)))
         return y
+
+
+class DepthwiseSeparable(nn.Sequential):
+    """Depthwise convolution + norm + ReLU, then 1x1 + norm, and ReLU unless said otherwise (MobileNetV1)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int = 3,
+        stride: int = 1,
+        dilation: int = 1,
+        act: bool = True,
+    ) -> None:
+        super().__init__(
+            ConvNormAct(in_channels, in_channels, kernel, stride=stride, dilation=dilation, groups=in_channels),
+            ConvNormAct(in_channels, out_channels, act=act),
+        )
 
 
 class ResidualBlock(nn.Module):
@@ -71,7 +100,7 @@ class LinearBranches(nn.Module):
     """Parallel depthwise linear branches, each with its batch norm, summed.
 
     Nothing in it is non-linear, so in eval mode the sum equals one depthwise convolution with a bias, whose kernel
-    holds the largest branch (``lspdmobile.fusion.merge_branches``).
+    holds the largest branch (``lspdmobile.fusion.rewrites.branch_sum``).
 
     Args:
         channels: Width C, kept by every branch.
@@ -122,6 +151,11 @@ class MultiscaleBlock(nn.Module):
         y = self.project(self.mid_act(self.multiscale(self.reduce(x))))
         out: Tensor = self.act(x + y)
         return out
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Upsample ``[N, C, H, W]`` bilinearly to ``[N, C, 2H, 2W]``."""
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 def initialise(network: nn.Module) -> None:

@@ -11,15 +11,22 @@ heatmaps at stride 4 (detail), and that a later stage reads the features concate
 number of the paper is, or can be, claimed for this network.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lspdmobile.networks.blocks import ConvNormAct, MultiscaleBlock, ResidualBlock, initialise
+from lspdmobile.networks.blocks import (
+    ConvNormAct,
+    DepthwiseSeparable,
+    MultiscaleBlock,
+    ResidualBlock,
+    doubled,
+    initialise,
+)
+from lspdmobile.networks.config import NetworkConfig
 
 __all__ = [
     "AlignmentNeck",
@@ -36,12 +43,10 @@ Trunk = Literal["mobilenet", "pyramid"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LspdConfig:
+class LspdConfig(NetworkConfig):
     """Everything that shapes an LSPD-style network.
 
     Attributes:
-        keypoints: Number of heatmaps K.
-        input_size: Rows and columns of the input picture, multiples of 32.
         trunk: ``"mobilenet"`` or ``"pyramid"`` (dense residual); both end at stride 8.
         width: Channel factor of the MobileNet trunk.
         pyramid_channels: Channels of the pyramid trunk at strides 2, 4, 8, 16 (and 32 if five are given).
@@ -55,8 +60,6 @@ class LspdConfig:
         stages: Length of the training chain; the first is the student.
     """
 
-    keypoints: int
-    input_size: tuple[int, int]
     trunk: Trunk
     width: float = 1.0
     pyramid_channels: tuple[int, ...] = (24, 32, 64, 96)
@@ -86,30 +89,6 @@ class LspdConfig:
         """Input pixels per heatmap cell."""
         return 4 if self.detail else 8
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON-able values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "LspdConfig":
-        """Rebuild from :meth:`to_dict`.
-
-        Raises:
-            TypeError: A field is missing or unknown.
-        """
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        return cls(**values)
-
-
-class _DepthwiseSeparable(nn.Sequential):
-    """Depthwise 3x3 + norm + ReLU, then 1x1 + norm + ReLU (MobileNetV1)."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, dilation: int = 1) -> None:
-        super().__init__(
-            ConvNormAct(in_channels, in_channels, 3, stride=stride, dilation=dilation, groups=in_channels),
-            ConvNormAct(in_channels, out_channels),
-        )
-
 
 class MobileNetTrunk(nn.Sequential):
     """Dilated MobileNetV1 up to conv5_5, stride 8 (Lightweight OpenPose, arXiv 1811.12004)."""
@@ -120,14 +99,14 @@ class MobileNetTrunk(nn.Sequential):
 
         super().__init__(
             ConvNormAct(3, c(32), 3, stride=2),
-            _DepthwiseSeparable(c(32), c(64)),
-            _DepthwiseSeparable(c(64), c(128), stride=2),
-            _DepthwiseSeparable(c(128), c(128)),
-            _DepthwiseSeparable(c(128), c(256), stride=2),
-            _DepthwiseSeparable(c(256), c(256)),
-            _DepthwiseSeparable(c(256), c(512)),
-            _DepthwiseSeparable(c(512), c(512), dilation=2),
-            *(_DepthwiseSeparable(c(512), c(512)) for _ in range(4)),
+            DepthwiseSeparable(c(32), c(64)),
+            DepthwiseSeparable(c(64), c(128), stride=2),
+            DepthwiseSeparable(c(128), c(128)),
+            DepthwiseSeparable(c(128), c(256), stride=2),
+            DepthwiseSeparable(c(256), c(256)),
+            DepthwiseSeparable(c(256), c(512)),
+            DepthwiseSeparable(c(512), c(512), dilation=2),
+            *(DepthwiseSeparable(c(512), c(512)) for _ in range(4)),
         )
         self.out_channels = c(512)
 
@@ -185,7 +164,7 @@ class PyramidTrunk(nn.Module):
         sides = [lateral(level) for lateral, level in zip(self.laterals, levels, strict=True)]
         top: Tensor = sides.pop()
         for side in reversed(sides):
-            top = side + _doubled(top)
+            top = side + doubled(top)
         out: Tensor = self.smooth(F.relu(top))
         return out, detail
 
@@ -211,7 +190,7 @@ class StudentStage(nn.Module):
         """Map features ``[N, C_in, h, w]`` to heatmaps ``[N, K, h, w]``, or ``[N, K, 2h, 2w]`` with detail."""
         y: Tensor = self.exit(self.blocks(self.entry(x)))
         if self.refine is not None and detail is not None:
-            y = self.refine(F.relu(detail + _doubled(y)))
+            y = self.refine(F.relu(detail + doubled(y)))
         heatmaps: Tensor = self.heatmap(y)
         return heatmaps
 
@@ -232,10 +211,6 @@ class _MobileNetBackbone(nn.Sequential):
 
 def _backbone(config: LspdConfig) -> nn.Module:
     return _MobileNetBackbone(config) if config.trunk == "mobilenet" else PyramidTrunk(config)
-
-
-def _doubled(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 class LspdStudent(nn.Module):

@@ -18,12 +18,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from lspdmobile.errors import BadInputError
 from lspdmobile.networks.lspd import LspdChain, LspdConfig
-from lspdmobile.networks.presets import preset
+from lspdmobile.networks.presets import PRESETS, preset
 from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.skeleton import Skeleton
 from lspdmobile.train.augment import augment, gaussian_heatmaps
 from lspdmobile.train.config import TrainConfig
-from lspdmobile.train.losses import chain_loss
+from lspdmobile.train.losses import chain_loss, ramp_up
 from lspdmobile.train.samples import MARGIN, Samples
 from lspdmobile.train.scores import validate
 from lspdmobile.train.state import CHECKPOINT, TrainingState
@@ -62,6 +62,9 @@ def chain_config(config: TrainConfig) -> LspdConfig:
         BadInputError: No preset has that name, or a replaced field is unknown or has a wrong value (all are listed).
     """
     base = preset(config.preset)
+    if not isinstance(base, LspdConfig):
+        message = f"preset {config.preset} is no chain of stages: the recipe 'lspd' trains the presets {_trained()}"
+        raise BadInputError(message)
     known = asdict(base)
     faults = [f"{name}: no such field" for name in config.network if name not in known]
     try:
@@ -72,6 +75,10 @@ def chain_config(config: TrainConfig) -> LspdConfig:
         message = f"[network]: {'; '.join(faults)}"
         raise BadInputError(message)
     return replace(network, stages=config.stages or network.stages)
+
+
+def _trained() -> str:
+    return ", ".join(name for name, found in PRESETS.items() if isinstance(found, LspdConfig))
 
 
 def contract_for(network: LspdConfig) -> PreprocessContract:
@@ -236,7 +243,7 @@ def _one_step(run: _Run, state: TrainingState, index: Any) -> None:
         group["lr"] = config.learning_rate * _rate(config, plan, state.step)
     with torch.autocast(device, torch.bfloat16):
         stages = state.chain(inputs.contiguous(memory_format=torch.channels_last))
-    ramp = _ramp(config.distill.ramp_epochs * plan.per_epoch, state.step)
+    ramp = ramp_up(state.step, steps=config.distill.ramp_epochs * plan.per_epoch)
     loss = chain_loss(stages, target, weights, config.distill, ramp=ramp)
     value = float(loss.detach())
     if not math.isfinite(value):
@@ -256,11 +263,6 @@ def _rate(config: TrainConfig, plan: _Plan, step: int) -> float:
     if config.schedule == "step":
         return 1.0 if done < 0.7 else 0.1 if done < 0.9 else 0.01
     return 0.5 * (1 + math.cos(math.pi * (done - config.warmup) / (1 - config.warmup)))
-
-
-def _ramp(steps: int, step: int) -> float:
-    """Ramp up as OKDHP does: exp(-5 (1 - t)^2), 1 from ``steps`` on."""
-    return 1.0 if step >= steps else math.exp(-5 * (1 - step / steps) ** 2)
 
 
 def _epoch_to_validate(config: TrainConfig, plan: _Plan, step: int) -> bool:

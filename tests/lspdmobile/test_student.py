@@ -10,11 +10,16 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lspdmobile.artifact import sha256_of
 from lspdmobile.errors import BadInputError
-from lspdmobile.networks.lspd import LspdStudent
+from lspdmobile.fusion import randomise_norms
+from lspdmobile.networks.architectures import ARCHITECTURES, architecture_of, deployed_network
+from lspdmobile.networks.config import NetworkConfig
+from lspdmobile.networks.hrnet import HrNetConfig
+from lspdmobile.networks.ldcrn import LdcrnConfig
+from lspdmobile.networks.okdhp import OkdhpConfig, OkdhpMobilePoseConfig
 from lspdmobile.networks.presets import PRESETS
 from lspdmobile.student import (
     Student,
@@ -55,7 +60,7 @@ def refusal(file: Path) -> str:
     return message
 
 
-def same_weights(a: LspdStudent, b: LspdStudent) -> bool:
+def same_weights(a: nn.Module, b: nn.Module) -> bool:
     ours, theirs = a.state_dict(), b.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
@@ -108,7 +113,9 @@ def _without(key: str) -> Callable[[Header], object]:
     ("change", "said"),
     [
         (lambda h: h.update(schema_version=99), "schema 99"),
-        (lambda h: h.update(architecture="okdhp"), "okdhp"),
+        (lambda h: h.update(architecture="posenet"), "unknown architecture 'posenet': this version reads lspd, okdhp"),
+        (lambda h: h.update(architecture=["lspd"]), "metadata"),
+        (lambda h: h.update(architecture="ldcrn"), "metadata"),
         (lambda h: h.update(decode_rule="argmax"), "argmax"),
         (lambda h: h.update(decode_rule=["dark"]), "metadata"),
         (lambda h: h.update(skeleton="lsp"), "unknown skeleton"),
@@ -193,9 +200,53 @@ def test_an_unknown_name_lists_the_bundled_students(tmp_path: Path) -> None:
         load_student(str(tmp_path))
 
 
+TINY: dict[str, NetworkConfig] = {
+    "okdhp": OkdhpConfig(keypoints=14, input_size=(64, 128), channels=8, stacks=2, shared=1, helpers=(2, 3)),
+    "okdhp-mobile": OkdhpMobilePoseConfig(
+        keypoints=14, input_size=(64, 96), channels=(4, 6, 8, 10), blocks=(1, 1, 1, 1)
+    ),
+    "ldcrn": LdcrnConfig(keypoints=14, input_size=(64, 96), stem=4, widths=(4, 6, 8, 10), modules=(1, 1, 1)),
+    "hrnet": HrNetConfig(keypoints=14, input_size=(64, 96), widths=(4, 6, 8, 10), modules=(1, 1, 1)),
+}
+
+
+def test_every_architecture_is_saved_and_read_back_here(student: Student) -> None:
+    assert TINY.keys() | {architecture_of(student.config)} == ARCHITECTURES.keys()
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_students_of_every_architecture_come_back_bit_for_bit(
+    student: Student, architecture: str, tmp_path: Path
+) -> None:
+    config = TINY[architecture]
+    contract = replace(student.contract, input_size=config.input_size, heatmap_stride=config.heatmap_stride)
+    other = replace(student, network=deployed_network(config), config=config, contract=contract)
+    randomise_norms(other.network, torch.Generator().manual_seed(1))
+    save_student(other, tmp_path / "other.safetensors")
+    with safe_open(tmp_path / "other.safetensors", framework="pt") as opened:
+        assert json.loads((opened.metadata() or {})["lspdmobile"])["architecture"] == architecture
+    back = load_student(str(tmp_path / "other.safetensors"))
+    assert (back.config, back.contract) == (config, contract)
+    assert same_weights(back.network, other.network)
+    pictures = torch.randn(1, 3, *config.input_size)
+    with torch.no_grad():
+        heatmaps = back.network(pictures)
+        assert torch.equal(heatmaps, other.network(pictures))
+    assert heatmaps.shape == (1, 14, *contract.heatmap_size)
+
+
+def test_an_hourglass_takes_multiples_of_64(student: Student) -> None:
+    config = TINY["okdhp"]
+    hourglass = replace(student, config=config, network=deployed_network(config))
+    assert resized(hourglass, (128, 64)).config.input_size == (128, 64)
+    with pytest.raises(BadInputError, match="multiples of 64"):
+        resized(hourglass, (96, 64))
+
+
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_every_preset_makes_a_student(name: str) -> None:
-    student = student_from_preset(name)
+    with torch.device("meta"):
+        student = student_from_preset(name)
     assert student.skeleton.count == student.config.keypoints
     assert student.contract.input_size == student.config.input_size
     assert not student.network.training

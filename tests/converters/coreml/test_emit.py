@@ -14,6 +14,7 @@ from lspdmobile.artifact import EmitRequest, sha256_of, size_in_bytes
 from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.errors import BadInputError, ConversionError
 from lspdmobile.fusion import fuse, randomise_norms
+from lspdmobile.networks.architectures import deployed_network
 from lspdmobile.networks.lspd import LspdStudent
 from lspdmobile.networks.presets import preset
 from quantization.calibrate import calibrate
@@ -189,7 +190,8 @@ def test_nothing_quantized_is_never_passed_off_as_w8(request_for: RequestFor, tm
 
 @pytest.mark.slow
 def test_the_shipping_architecture_keeps_its_sizes_and_errors(tmp_path: Path) -> None:
-    student = LspdStudent(preset("lspd-s")).eval()
+    student = deployed_network(preset("lspd-s"))
+    assert isinstance(student, LspdStudent)
     randomise_norms(student, torch.Generator().manual_seed(1))
     torch.nn.init.normal_(student.stage.heatmap.weight, std=0.1)
     pictures = np.random.default_rng(0).standard_normal((2, 3, 192, 192)).astype(np.float32)

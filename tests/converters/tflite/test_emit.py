@@ -16,7 +16,7 @@ from converters.tflite.plan import recipe_for
 from lspdmobile.artifact import Artifact, Converter
 from lspdmobile.choices import Layout, Precision
 from lspdmobile.errors import BadInputError, ConversionError, EnvironmentLacksError
-from lspdmobile.networks.lspd import LspdStudent
+from lspdmobile.networks.architectures import deployed_network
 from lspdmobile.networks.presets import preset
 from quantization.affine import activation_grid
 from quantization.calibrate import calibrate
@@ -234,7 +234,7 @@ def test_an_absent_package_is_named(
 def test_the_architecture_that_ships(world: "World") -> None:
     from lspdmobile.fusion import fuse, randomise_norms
 
-    student = LspdStudent(preset("lspd-s")).eval()
+    student = deployed_network(preset("lspd-s"))
     randomise_norms(student, torch.Generator().manual_seed(1))
     network = fuse(student, input_size=(192, 192)).network
     pictures = np.random.default_rng(0).normal(size=(2, 3, 192, 192)).astype(np.float32)

@@ -16,7 +16,9 @@ from PIL import Image
 
 from lspdmobile.artifact import sha256_of
 from lspdmobile.decode import decode
+from lspdmobile.networks.lspd import LspdStudent
 from lspdmobile.preprocess import PreprocessContract
+from lspdmobile.program import load_program, save_program
 from lspdmobile.student import load_student, save_student
 
 GATE_FAILED = 3
@@ -175,6 +177,7 @@ def test_files_that_belong_to_another_student_fail_the_gate_though_every_hash_ho
 def save_other_student(path: Path) -> None:
     """Replace a checkpoint by a student that takes every joint for its neighbour."""
     student = load_student(str(path))
+    assert isinstance(student.network, LspdStudent)
     head = student.network.stage.heatmap
     with torch.no_grad():
         head.weight.copy_(head.weight.roll(1, dims=0))
@@ -248,6 +251,39 @@ def test_fuse_writes_a_certificate_and_replaces_only_its_own(student_file: Path,
     done = cli("fuse", student_file, "-o", tmp_path, "--overwrite")
     assert (done.code, "not the folder of an earlier run" in done.err) == (2, True)
     assert {p.name for p in output.iterdir()} == {"fusion.json", "colours_fused.safetensors"}
+
+
+def test_fuse_takes_any_exported_program_and_writes_one(tmp_path: Path, cli: Cli) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU()).eval()
+    picture = torch.randn(1, 2, 9, 8)
+    save_program(torch.export.export(network, (picture,)), tmp_path / "network.pt2")
+    done = cli("fuse", tmp_path / "network.pt2", "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert "fold norm 1x" in done.out
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"fusion.json", "network_fused.pt2"}
+    fused = load_program(tmp_path / "out" / "network_fused.pt2").module()
+    with torch.no_grad():
+        assert torch.allclose(fused(picture), network(picture), atol=1e-6)
+    done = cli("fuse", tmp_path / "out" / "network_fused.pt2", "-o", tmp_path / "again")
+    assert (done.code, "nothing was fused" in done.out) == (0, True)
+
+
+def test_fuse_says_what_is_wrong_with_a_program(tmp_path: Path, cli: Cli) -> None:
+    train = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.BatchNorm2d(4))
+    save_program(torch.export.export(train, (torch.randn(2, 2, 9, 8),)), tmp_path / "train.pt2")
+    done = cli("fuse", tmp_path / "train.pt2", "-o", tmp_path / "out")
+    assert (done.code, "train mode" in done.err) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_fuse_exits_3_where_the_certificate_fails(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rewrite is broken on purpose: norms are dropped instead of folded."""
+    monkeypatch.setattr("lspdmobile.fusion.views.scaled", lambda linear, _scale, _shift: linear)
+    network = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.BatchNorm2d(4)).eval()
+    save_program(torch.export.export(network, (torch.randn(1, 2, 9, 8),)), tmp_path / "network.pt2")
+    done = cli("fuse", tmp_path / "network.pt2", "-o", tmp_path / "out")
+    assert (done.code, "must not ship" in done.err) == (3, True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_students_and_doctor_speak_json(cli: Cli) -> None:

@@ -37,7 +37,11 @@ def test_the_certificate_says_what_was_done_and_how_exactly(tiny_student: nn.Mod
     assert certificate.passed
     assert 0 < certificate.error_fp64 <= TOLERANCE_FP64
     assert 0 < certificate.error_fp32 <= TOLERANCE_FP32
-    assert len(certificate.checks) == 2 * 2 * len(INPUTS)
+    assert certificate.inputs == (*INPUTS, "example")
+    whole = [check for check in certificate.checks if check.precision != "export"]
+    assert len(whole) == 2 * 2 * len(certificate.inputs)
+    exports = [check for check in certificate.checks if check.precision == "export"]
+    assert [check.error for check in exports] == [0.0] * len(certificate.inputs)
     assert certificate.after.params < certificate.before.params
     assert certificate.norms_left == ()
 
@@ -48,7 +52,10 @@ def test_the_certificate_goes_into_json(tiny_student: nn.Module) -> None:
     assert said["passed"] is True
     assert said["relative_error"]["fp64"] == certificate.error_fp64
     assert said["macs"] == {"before": certificate.before.macs, "after": certificate.after.macs}
-    assert said["sites"][0].keys() == {"name", "rewrite", "error_fp64", "error_fp32", "rounding_fp32"}
+    assert said["sites"][0].keys() >= {"name", "rewrite", "error_fp64", "error_fp32", "rounding_fp32", "ulps_fp32"}
+    assert said["ulps"]["fp32"] == certificate.ulps_fp32 > 0
+    assert said["operators"]["after"] < said["operators"]["before"]
+    assert {"name", "rewrite", "reason"} == said["refused"][0].keys()
 
 
 def test_nothing_fused_is_said_and_not_passed_off(tiny_student: nn.Module) -> None:
@@ -60,7 +67,7 @@ def test_nothing_fused_is_said_and_not_passed_off(tiny_student: nn.Module) -> No
 
 
 def test_norms_no_rewrite_can_take_are_named() -> None:
-    network = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)).eval()
     certificate = fuse(network, input_size=(8, 8)).certificate
     assert certificate.norms_left == ("0",)
     assert "1 norms left" in certificate.summary

@@ -56,25 +56,101 @@ def test_a_norm_without_running_statistics_is_refused() -> None:
     assert "running statistics" in message
 
 
-def test_a_convolution_registered_twice_is_refused() -> None:
+def shared_refusals(bad: nn.Module) -> list[str]:
+    """Fuse a network that shares a layer; nothing of that layer may be rewritten, and the reason is given."""
+    certificate = fuse(bad, input_size=(8, 8)).certificate
+    assert certificate.passed
+    return [refusal.reason for refusal in certificate.refused if "shared weights" in refusal.reason]
+
+
+def test_a_norm_is_not_folded_into_a_convolution_that_is_used_twice() -> None:
     conv = nn.Conv2d(3, 3, 1)
-    bad = nn.Sequential(conv, nn.BatchNorm2d(3), conv, nn.BatchNorm2d(3)).eval()
-    assert "0.weight = 2.weight" in refusal(bad)
+    twice = nn.Sequential(conv, nn.BatchNorm2d(3), conv, nn.BatchNorm2d(3), nn.ReLU(), ConvNormAct(3, 4, 3)).eval()
+    assert len(shared_refusals(twice)) >= 2
+    certificate = fuse(twice, input_size=(8, 8)).certificate
+    assert certificate.norms_left == ("1", "3")
+    assert [site.name for site in certificate.sites] == ["5.conv"]
 
 
-def test_tied_weights_are_refused() -> None:
-    bad = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).eval()
-    bad.get_submodule("2").weight = bad.get_submodule("0").weight
-    assert "0.weight = 2.weight" in refusal(bad)
+def test_tied_weights_are_not_rewritten_and_stay_tied() -> None:
+    tied = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).eval()
+    tied.get_submodule("2").weight = tied.get_submodule("0").weight
+    assert len(shared_refusals(tied)) >= 2
 
 
-def test_views_of_one_storage_are_refused() -> None:
-    bad = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)).eval()
-    first, second = bad
+def test_views_of_one_storage_are_not_rewritten() -> None:
+    views = nn.Sequential(
+        nn.Conv2d(3, 3, 1, bias=False), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+    ).eval()
+    first, second = views.get_submodule("0"), views.get_submodule("2")
     assert isinstance(first, nn.Conv2d)
     assert isinstance(second, nn.Conv2d)
     second.weight = nn.Parameter(first.weight.detach().view(3, 3, 1, 1))
-    assert "0.weight = 1.weight" in refusal(bad)
+    assert len(shared_refusals(views)) >= 2
+
+
+def test_a_branch_that_shares_its_convolution_is_not_merged() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.other = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.conv(x) + self.other(x)
+            out: torch.Tensor = y + self.conv(torch.relu(y))
+            return out
+
+    certificate = fuse(Shared().eval(), input_size=(8, 8)).certificate
+    assert not any(site.rewrite == "merge branches" for site in certificate.sites)
+    assert any("shared weights" in refusal.reason for refusal in certificate.refused)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_program_exported_in_train_mode_is_refused(training: bool) -> None:
+    program = torch.export.export(network().train(training), (torch.randn(2, 3, 8, 8),))
+    if not training:
+        assert fuse(program).certificate.passed
+        return
+    with pytest.raises(BadInputError, match=r"train mode.*export again"):
+        fuse(program)
+
+
+def test_a_program_with_dropout_left_on_is_refused() -> None:
+    bad = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Dropout())
+    program = torch.export.export(bad, (torch.randn(1, 3, 8, 8),))
+    with pytest.raises(BadInputError, match="train mode"):
+        fuse(program)
+
+
+def test_a_program_without_running_statistics_is_refused() -> None:
+    bad = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)).eval()
+    program = torch.export.export(bad, (torch.randn(1, 3, 8, 8),))
+    with pytest.raises(BadInputError, match="running statistics"):
+        fuse(program)
+
+
+def test_a_network_that_counts_its_calls_is_refused() -> None:
+    class Counting(nn.Module):
+        calls: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls.add_(1)
+            return x * self.calls
+
+    with pytest.raises(BadInputError, match=r"calls: changed while the network runs"):
+        fuse(Counting().eval(), input_size=(8, 8))
+
+
+def test_a_network_that_cannot_be_exported_says_so_in_one_line() -> None:
+    class Branching(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if bool(x.sum() > 0) else -x
+
+    assert "torch.export refused" in refusal(Branching().eval())
 
 
 def test_a_half_precision_network_is_refused() -> None:

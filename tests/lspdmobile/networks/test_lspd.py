@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from lspdmobile.fusion import cost_of, fuse, macs_of, params_of
 from lspdmobile.networks.lspd import AlignmentNeck, LspdChain, LspdConfig, LspdStudent, MobileNetTrunk
 from lspdmobile.networks.presets import preset
 
-SHIPPED = preset("lspd-s")
+SHIPPED = cast("LspdConfig", preset("lspd-s"))
 # Channels in and out and stride of each depthwise-separable layer of MobileNetV1 up to conv5_5, cut to stride 8.
 SEPARABLE = [
     (32, 64, 1),

@@ -3,10 +3,12 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from lspdmobile.errors import BadInputError
+from lspdmobile.networks.lspd import LspdConfig
 from lspdmobile.networks.presets import PRESETS
 from lspdmobile.train.config import TrainConfig, read_config
 from lspdmobile.train.lspd import chain_config
@@ -64,7 +66,7 @@ def test_the_twin_without_distillation_differs_in_nothing_else() -> None:
 
 def test_fields_of_the_preset_can_be_replaced(tmp_path: Path) -> None:
     config = read(tmp_path, GOOD + "[network]\nblocks = 1\npyramid_channels = [8, 8, 16, 24, 32]\n")
-    expected = replace(PRESETS["lspd-s"], blocks=1, pyramid_channels=(8, 8, 16, 24, 32))
+    expected = replace(cast("LspdConfig", PRESETS["lspd-s"]), blocks=1, pyramid_channels=(8, 8, 16, 24, 32))
     assert chain_config(config) == expected
     assert chain_config(config.model_copy(update={"stages": 4})).stages == 4
 
@@ -164,3 +166,9 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
         read_config(tmp_path / "gone.toml")
     with pytest.raises(BadInputError, match="not a readable TOML file"):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["okdhp-s", "ldcrn-s", "hrnet-w32"])
+def test_a_preset_that_is_no_chain_of_stages_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadInputError, match=rf"preset {name} is no chain.*trains the presets lspd-s, lspd-m$"):
+        chain_config(read(tmp_path, GOOD.replace("lspd-s", name)))

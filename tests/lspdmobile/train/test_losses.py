@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from lspdmobile.networks.feature_aggregation import BranchOutputs
 from lspdmobile.train.config import DistillConfig
-from lspdmobile.train.losses import chain_loss, masked_mse, spatial_kl
+from lspdmobile.train.losses import chain_loss, masked_mse, okdhp_loss, pixelwise_kl, ramp_up, spatial_kl
 
 SHAPE = (3, 14, 6, 5)
 SCALE = 100.0
@@ -148,3 +149,65 @@ def test_a_stronger_pull_brings_the_stages_nearer() -> None:
         assert stages[0].grad is not None
         pulls.append(float((stages[0].grad * (stages[0] - stages[1])).sum().detach()))
     assert all(a < b for a, b in pairwise(pulls))
+
+
+def branches(*, grad: bool = True) -> BranchOutputs:
+    """Give a shared output, two branches of two stacks and an ensemble that hangs on both."""
+    shared, *private = (maps(i, grad=grad) for i in range(5))
+    pairs = ((private[0], private[1]), (private[2], private[3]))
+    return BranchOutputs(shared=(shared,), branches=pairs, ensemble=0.3 * pairs[0][1] + 0.7 * pairs[1][1])
+
+
+def test_pixelwise_kl_sums_over_labelled_joints_and_divides_by_persons_and_pixels() -> None:
+    student, ensemble, w = maps(0, grad=False), maps(1, grad=False), weights()
+    expected = sum(
+        float(w[n, k]) * float(spatial_kl(student[n : n + 1, k : k + 1], ensemble[n : n + 1, k : k + 1]))
+        for n in range(SHAPE[0])
+        for k in range(SHAPE[1])
+    )
+    expected /= SHAPE[0] * SHAPE[2] * SHAPE[3]
+    assert float(pixelwise_kl(student, ensemble, w)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_okdhps_loss_is_the_sum_of_its_three_terms() -> None:
+    found, target, w = branches(grad=False), maps(8, grad=False), weights()
+    expected = 0.5 * float(masked_mse(found.ensemble, target, w))
+    for heatmaps in (*found.shared, *found.branches[0], *found.branches[1]):
+        expected += float(masked_mse(heatmaps, target, w))
+        # The released code halves the squared error, masked_mse multiplies it by SCALE.
+        expected += 3.0 * 0.25 * 2 * SCALE * float(pixelwise_kl(heatmaps, found.ensemble, w))
+    total = okdhp_loss(found, target, w, ramp=0.25, ensemble_weight=0.5, distill_weight=3.0)
+    assert float(total) == pytest.approx(expected, rel=1e-5)
+
+
+def test_distillation_never_moves_the_ensemble() -> None:
+    """All that reaches the ensemble is its own label term, and no label leaves nothing."""
+    ensemble = maps(7)
+    found = BranchOutputs(shared=(), branches=((maps(0),), (maps(1),)), ensemble=ensemble)
+    okdhp_loss(found, maps(8, grad=False), weights(), ramp=1.0).backward()
+    alone = maps(7)
+    masked_mse(alone, maps(8, grad=False), weights()).backward()
+    assert ensemble.grad is not None
+    assert alone.grad is not None
+    assert torch.equal(ensemble.grad, alone.grad)
+
+
+def test_a_joint_without_label_pulls_no_branch() -> None:
+    found, w = branches(), weights()
+    total = sum((pixelwise_kl(heatmaps, found.ensemble, w) for heatmaps in found.distilled), torch.zeros(()))
+    total.backward()
+    for heatmaps in found.distilled:
+        assert heatmaps.grad is not None
+        assert torch.equal(heatmaps.grad.abs().amax(dim=(2, 3)) > 0, w > 0)
+
+
+def test_before_the_ramp_the_branches_learn_from_labels_alone() -> None:
+    found, target, w = branches(grad=False), maps(8, grad=False), weights()
+    plain = sum(float(masked_mse(heatmaps, target, w)) for heatmaps in (*found.distilled, found.ensemble))
+    assert float(okdhp_loss(found, target, w, ramp=0.0)) == pytest.approx(plain, rel=1e-6)
+
+
+def test_the_ramp_is_that_of_okdhp() -> None:
+    assert ramp_up(0, steps=90) == pytest.approx(math.exp(-5))
+    assert ramp_up(45, steps=90) == pytest.approx(math.exp(-5 / 4))
+    assert ramp_up(90, steps=90) == ramp_up(1000, steps=90) == ramp_up(0, steps=0) == 1.0

@@ -1,0 +1,1 @@
+"""One rewrite per file: its algebra, and a pure function of weights; nothing here knows a graph."""

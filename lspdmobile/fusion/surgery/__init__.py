@@ -1,0 +1,1 @@
+"""Where in a graph a rewrite applies, and putting its result in place."""
