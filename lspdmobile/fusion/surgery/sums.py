@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from lspdmobile.fusion.linear import Linear, NotExactError, identity
+from lspdmobile.fusion.linear import Linear, NotExactError, identity, regrouped
 from lspdmobile.fusion.operations import Op
 from lspdmobile.fusion.planner import Form, Part, Planner, Term, conv_op, operation
 from lspdmobile.fusion.quantizability import forecast_site
@@ -227,9 +227,11 @@ def _part(
     if whole and owner:
         paths = [owner, *paths]
     if len(branches) > 1:
-        kernels = [embedded(each, branches).weight.numpy() for each in branches]
+        apart = (embedded(each, branches) for each in branches)
+        kernels = [regrouped(each.weight, each.groups, linear.groups).numpy() for each in apart]
         name = (paths or [root.name])[0]
-        work.int8[name] = forecast_site(name, kernels, linear.weight.numpy())
+        # Their sum is taken anew: whether the merged kernel is right is for the certificate to say.
+        work.int8[name] = forecast_site(name, kernels, sum(kernels[1:], start=kernels[0]))
     source = members[0][1].source
     return work.conv_node(source, linear, paths=paths or [root.name], shape=root.meta["shape"]), 1
 
