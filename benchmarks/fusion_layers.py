@@ -6,7 +6,7 @@ the same emitters and executors as a student.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -176,7 +176,7 @@ def form_case(name: str, branches: Sequence[ConvOp]) -> Case:
     )
 
 
-def _frame(channels: int, side: int) -> dict[str, object]:
+def _frame(channels: int, side: int) -> dict[str, Any]:
     return {"reference_key": f"frame {channels} {side}", "reference": lambda: Framed(channels, [])}
 
 

@@ -12,13 +12,18 @@ from converters.coreml.mil.constants import TensorType
 
 __all__ = ["keeps_entries_apart", "stacks"]
 
-_WITH_PARAMETERS: Final = frozenset(
-    {*ops_conv.PLANNERS, *ops_pooling.PLANNERS, *ops_quantize.PLANNERS, *ops_resize.PLANNERS, "batch_norm"}
+_ENTRY_BY_ENTRY: Final = frozenset(
+    {
+        *ops_activation.PLANNERS,
+        *ops_conv.PLANNERS,
+        *ops_elementwise.PLANNERS,
+        *ops_pooling.PLANNERS,
+        *ops_quantize.PLANNERS,
+        *ops_resize.PLANNERS,
+        *("batch_norm", "concat", "pad", "reduce_max", "reduce_mean", "reduce_min", "reduce_sum"),
+    }
 )
-"""Their constants are not laid beside the picture's axes."""
-
-_BROADCASTING: Final = frozenset({*ops_elementwise.PLANNERS, *ops_activation.PLANNERS}) - {"softmax"}
-_ALONG_AXES: Final = frozenset({"reduce_mean", "reduce_sum", "reduce_max", "reduce_min", "softmax", "pad"})
+"""Operations that do so where one entry goes in, one comes out, and they do not work along the first axis."""
 
 
 def stacks(kind: TensorType) -> bool:
@@ -28,24 +33,18 @@ def stacks(kind: TensorType) -> bool:
 
 def keeps_entries_apart(args: Arguments, kernel: Kernel) -> bool:
     """Whether an operation maps each entry of its first axis by itself, however many there are."""
-    outputs = [value.type for value in args.operation.outputs]
+    operation = args.operation
+    outputs = [value.type for value in operation.outputs]
     rank = len(outputs[0].shape)
-    constants = [constant for bound in kernel.operands if (constant := args.known(bound))]
     computed = [args.type_of_bound(bound) for bound in kernel.operands if not args.known(bound)]
     if not all(stacks(value) and len(value.shape) == rank for value in (*computed, *outputs)):
         return False
-    kind = args.operation.kind
-    if kind in _BROADCASTING:
-        return all(len(constant.type.shape) < rank or constant.type.shape[0] == 1 for constant in constants)
-    if kind == "concat":
-        return not constants and not _touches_entries(args, rank)
-    return kind in _WITH_PARAMETERS or (kind in _ALONG_AXES and not _touches_entries(args, rank))
+    if operation.kind == "concat" and len(computed) < len(kernel.operands):
+        return False  # a constant among them has one entry, whatever the others have
+    return operation.kind in _ENTRY_BY_ENTRY and not _works_along_entries(args, rank)
 
 
-def _touches_entries(args: Arguments, rank: int) -> bool:
-    """Whether an operation along axes works along the first."""
-    if args.has("pad"):
-        return not args.is_constant("pad") or any(args.integers("pad")[: -2 * (rank - 1)])
-    if args.has("axes"):
+def _works_along_entries(args: Arguments, rank: int) -> bool:
+    if args.operation.kind.startswith("reduce_"):
         return 0 in args.axes("axes", rank)
-    return not args.has("axis") or args.axis("axis", rank) == 0
+    return args.operation.kind == "softmax" and args.axis("axis", rank, default=-1) == 0

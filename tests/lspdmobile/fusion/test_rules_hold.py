@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.fusion_layers import module_of
 from converters import FORMATS
 from lspdmobile.artifact import ArtifactFacts, EmitRequest
 from lspdmobile.choices import Format, Precision
@@ -35,24 +36,6 @@ LAYERS = [
     conv(8, groups=4, bias=False),
     conv(8, out_channels=2 * CHANNELS),
 ]
-
-
-def module_of(op: ConvOp) -> nn.Module:
-    """Build a convolution, behind a pad of its own where PyTorch's cannot say it, and a ReLU."""
-    top, bottom, left, right = op.padding
-    symmetric = (top, left) == (bottom, right)
-    layer = nn.Conv2d(
-        op.in_channels,
-        op.out_channels,
-        op.kernel,
-        stride=op.stride,
-        padding=(top, left) if symmetric else 0,
-        dilation=op.dilation,
-        groups=op.groups,
-        bias=op.bias,
-    )
-    pad = [] if symmetric else [nn.ZeroPad2d((left, right, top, bottom))]
-    return nn.Sequential(*pad, layer, nn.ReLU())
 
 
 def emitted(network: nn.Module, form: Format, dtype: Dtype, folder: Path) -> ArtifactFacts:
@@ -86,7 +69,7 @@ def network() -> nn.Module:
     """All layers between a 1x1 stem and a 1x1 head."""
     torch.manual_seed(0)
     stem, head = nn.Conv2d(3, CHANNELS, 1), nn.Conv2d(2 * CHANNELS, 1, 1)
-    return nn.Sequential(stem, nn.ReLU(), *(module_of(op) for op in LAYERS), head).eval()
+    return nn.Sequential(stem, nn.ReLU(), *(nn.Sequential(module_of(op), nn.ReLU()) for op in LAYERS), head).eval()
 
 
 def test_the_layers_try_the_rules() -> None:

@@ -56,6 +56,7 @@ MIXED: dict[str, Body] = {
     "padded along the first axis": lambda mb, x: mb.pad(x=x, pad=[0, 1, 0, 0, 0, 0, 0, 0], mode="constant"),
     "squeezed": lambda mb, x: mb.squeeze(x=x, axes=[0]),
     "beside fewer axes": lambda mb, x: mb.add(x=x, y=mb.reduce_max(x=x, axes=[0, 1], keep_dims=False)),
+    "beside fewer axes that begin alike": lambda mb, x: mb.add(x=x, y=mb.reduce_max(x=x, axes=[1, 2], keep_dims=False)),
     "joined with a constant": lambda mb, x: mb.concat(values=[x, ramp(1, 2, 6, 5)], axis=1),
 }
 
