@@ -49,6 +49,8 @@ MIXED: dict[str, Body] = {
     "joined along the first axis": lambda mb, x: mb.concat(values=[x, x], axis=0),
     "joined along the first axis from behind": lambda mb, x: mb.concat(values=[x, x], axis=-4),
     "reshaped": lambda mb, x: mb.reshape(x=x, shape=[1, 4, 30]),
+    "reshaped to as many axes": lambda mb, x: mb.reshape(x=x, shape=[1, 6, 4, 5]),
+    "summed up along the first axis": lambda mb, x: mb.cumsum(x=x, axis=0),
     "turned": lambda mb, x: mb.transpose(x=x, perm=[1, 0, 2, 3]),
     "mean over every axis": lambda mb, x: mb.add(x=x, y=mb.reduce_mean(x=x, axes=[0, 1, 2, 3], keep_dims=True)),
     "softmax along the first axis": lambda mb, x: mb.softmax(x=x, axis=0),
