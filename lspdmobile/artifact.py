@@ -175,13 +175,15 @@ class Executor(Protocol):
 
 
 class Converter(Protocol):
-    """One format: a module with this constant and these functions satisfies it.
+    """One format: a module with these constants and functions satisfies it.
 
     Attributes:
         SUFFIX: Ending of the artifact's name, such as ``.tflite``.
+        COST_TARGET: Name of the cost target (``lspdmobile.fusion.targets``) that stands for what runs the artifact.
     """
 
     SUFFIX: str
+    COST_TARGET: str
 
     def emit(self, request: EmitRequest) -> Artifact:
         """Write the artifact.

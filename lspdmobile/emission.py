@@ -14,14 +14,13 @@ from lspdmobile.artifact import Artifact, ArtifactFacts, EmitRequest, PrecisionL
 from lspdmobile.choices import Backend, Format, Precision, Verdict
 from lspdmobile.deviation import Deviation
 from lspdmobile.errors import BadInputError, LspdmobileError
-from lspdmobile.fusion import Fused
 from lspdmobile.measuring import Comparison, Progress, Reference, measure
 from lspdmobile.parity import judge
+from lspdmobile.preparing import Prepared
 from lspdmobile.report.html import WorstPicture
 from lspdmobile.report.schema import ArtifactEntry, DelegationEntry, DeviationEntry, ManifestArtifact, TensorEntry
-from lspdmobile.request import ExportRequest
+from lspdmobile.request import ExportRequest, Pair
 from lspdmobile.run_folder import metadata_of
-from quantization.plan import QuantizationPlan
 
 __all__ = ["Job", "Judged", "judged_artifact"]
 
@@ -33,15 +32,14 @@ class Job:
     """What every artifact of one run shares.
 
     Attributes:
-        request, fused, plans, reference: What to write from what, and what to compare with.
+        request, prepared, reference: What to write from what, and what to compare with.
         folder: Where to.
         progress: Told of every step.
         scanned: Calibration pictures, normalised ``[N, 3, H, W]``, on which float16 arithmetic is looked at.
     """
 
     request: ExportRequest
-    fused: Fused
-    plans: Mapping[Precision, QuantizationPlan]
+    prepared: Mapping[Pair, Prepared]
     reference: Reference
     folder: Path
     progress: Progress
@@ -133,8 +131,8 @@ def _deviation(job: Job, artifact: Artifact) -> Deviation | None:
     compare = comparison(artifact.format, artifact.precision, job.request.backend)
     if compare is None:
         return None
-    plan, pictures = job.plans[artifact.precision], job.reference.few_inputs()
-    return compare(artifact.path, network=job.fused.network, plan=plan, pictures=pictures)
+    source, pictures = job.prepared[artifact.format, artifact.precision], job.reference.few_inputs()
+    return compare(artifact.path, network=source.fused.network, plan=source.plan, pictures=pictures)
 
 
 def _remove(path: Path) -> None:
@@ -143,10 +141,10 @@ def _remove(path: Path) -> None:
 
 
 def _emit_request(job: Job, form: Format, precision: Precision) -> EmitRequest:
-    student, converter = job.request.student, emitter(form, job.request.backend)
+    student, converter, source = job.request.student, emitter(form, job.request.backend), job.prepared[form, precision]
     return EmitRequest(
-        network=job.fused.network,
-        plan=job.plans[precision],
+        network=source.fused.network,
+        plan=source.plan,
         input_size=student.contract.input_size,
         layout=job.request.layout or converter.supported()[precision],
         metadata=metadata_of(student),
@@ -165,7 +163,8 @@ def _backend(job: Job, form: Format) -> Backend | None:
 
 def _blank_entry(job: Job, form: Format, precision: Precision) -> ArtifactEntry:
     """Enter an artifact that could not be made."""
-    after = job.fused.certificate.after
+    source = job.prepared[form, precision]
+    after = source.fused.certificate.after
     return ArtifactEntry(
         file=_file_name(job, form, precision),
         format=form,
@@ -183,6 +182,7 @@ def _blank_entry(job: Job, form: Format, precision: Precision) -> ArtifactEntry:
         verdict=Verdict.FAIL,
         reasons=(),
         backend=_backend(job, form),
+        target=source.target,
     )
 
 

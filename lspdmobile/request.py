@@ -6,12 +6,13 @@ from pathlib import Path
 from converters import emitter
 from lspdmobile.choices import Backend, Format, Layout, Precision
 from lspdmobile.errors import BadInputError
+from lspdmobile.fusion.targets import target_named
 from lspdmobile.parity import Gate
 from lspdmobile.student import Student
 
-__all__ = ["ExportRequest", "targets_of"]
+__all__ = ["ExportRequest", "pairs_of"]
 
-Target = tuple[Format, Precision]
+Pair = tuple[Format, Precision]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class ExportRequest:
         layout: Axis order of the artifacts; None for each format's own.
         deployment_target: Lowest iOS version.
         threads: Threads of the executors.
+        target: Cost target that the forms of all formats are chosen for; None takes each format's own.
         repair: Keep operations in float32 whose float16 arithmetic loses (Core ML fp16 and w8).
     """
 
@@ -51,19 +53,23 @@ class ExportRequest:
     layout: Layout | None = None
     deployment_target: str = "iOS17"
     threads: int = 1
+    target: str | None = None
     repair: bool = False
 
 
-def targets_of(request: ExportRequest) -> tuple[list[Target], list[Target]]:
+def pairs_of(request: ExportRequest) -> tuple[list[Pair], list[Pair]]:
     """Split the asked (format, precision) pairs into those the formats take and those they do not.
 
     Raises:
-        BadInputError: The backend is for a format that was not asked for, no pair is left, a precision fits none of the
-            formats, or a format cannot give a precision in the layout or for the deployment target asked for.
+        BadInputError: The backend is for a format that was not asked for, no cost target has the name given, no pair is
+            left, a precision fits none of the formats, or a format cannot give a precision in the layout or for the
+            deployment target asked for.
     """
     if request.backend is not Backend.XNNPACK and Format.EXECUTORCH not in request.formats:
         message = f"--backend {request.backend} is for ExecuTorch artifacts: add executorch to --format"
         raise BadInputError(message)
+    if request.target is not None:
+        target_named(request.target)
     emitters = {form: emitter(form, request.backend) for form in request.formats}
     asked = [(f, p) for f in request.formats for p in request.precisions]
     taken = [(f, p) for f, p in asked if p in emitters[f].supported()]

@@ -11,13 +11,13 @@ import numpy as np
 from lspdmobile.artifact import sha256_of
 from lspdmobile.environment import versions
 from lspdmobile.errors import BadInputError
-from lspdmobile.fusion import Certificate
 from lspdmobile.measuring import Reference
 from lspdmobile.parity import DropType
 from lspdmobile.report.files import Entry, read_file
 from lspdmobile.report.html import WorstPicture, write_html
 from lspdmobile.report.schema import GoldenEntry, Manifest, ManifestArtifact, Report, SkeletonEntry, file_entries
 from lspdmobile.student import Student, save_student
+from quantization.plan import QuantizationPlan
 
 __all__ = [
     "BUNDLED",
@@ -30,6 +30,8 @@ __all__ = [
     "RunReport",
     "checkpoint_name",
     "metadata_of",
+    "plan_file",
+    "read_plan",
     "read_run_report",
     "refuse_to_replace_others",
     "write_run",
@@ -82,8 +84,8 @@ class RunContents:
 
     Attributes:
         report: Goes to ``report.json`` and ``report.html``.
-        certificate: Goes to ``fusion.json``.
-        plans: Precision to plan, as JSON-able values; go to ``plan.json``.
+        fusion: Goes to ``fusion.json``: certificates.
+        plans: Goes to ``plan.json``; :func:`plan_of` reads it back.
         artifacts: Goes to ``manifest.json``.
         worst: Candidates for the pictures of the HTML page.
         reference: Gives the student, and the golden pair.
@@ -91,12 +93,37 @@ class RunContents:
     """
 
     report: RunReport
-    certificate: Certificate
-    plans: Mapping[str, Mapping[str, Any]]
+    fusion: Mapping[str, Any]
+    plans: Mapping[str, Any]
     artifacts: tuple[ManifestArtifact, ...]
     worst: Sequence[WorstPicture]
     reference: Reference
     calibration_sha256: str
+
+
+def plan_file(plans: Iterable[tuple[str, QuantizationPlan]]) -> dict[str, Any]:
+    """Give what ``plan.json`` holds: every plan once, with the names of the files that were made from it."""
+    files: dict[int, list[str]] = {}
+    by_id: dict[int, QuantizationPlan] = {}
+    for name, plan in plans:
+        files.setdefault(id(plan), []).append(name)
+        by_id[id(plan)] = plan
+    return {"schema_version": 2, "plans": [{"files": files[key], **plan.to_dict()} for key, plan in by_id.items()]}
+
+
+def read_plan(path: Path, file: str) -> QuantizationPlan:
+    """Read what a file was made from out of a ``plan.json``.
+
+    Raises:
+        BadInputError: It is not there, or damaged.
+    """
+    try:
+        plans = json.loads(path.read_text(encoding="utf-8"))["plans"]
+        fields = next(each for each in plans if file in each["files"])
+    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+        message = f"{path}: has no plan for {file}; export again"
+        raise BadInputError(message) from error
+    return QuantizationPlan.from_dict(fields)
 
 
 def checkpoint_name(student: str) -> str:
@@ -136,7 +163,7 @@ def write_run(folder: Path, contents: RunContents) -> None:
     """Write everything but the artifacts, which lie in the folder already; the manifest, with all hashes, last."""
     student, report = contents.reference.student, contents.report
     save_student(student, folder / checkpoint_name(student.name))
-    _write_json(folder / "fusion.json", contents.certificate.to_dict())
+    _write_json(folder / "fusion.json", contents.fusion)
     _write_json(folder / PLAN, contents.plans)
     report.write(folder / REPORT)
     worst = sorted(contents.worst, key=lambda shown: -shown.drift_px)[:_WORST_SHOWN]

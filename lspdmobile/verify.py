@@ -1,26 +1,34 @@
 """``verify``: check the hashes of a run, execute every artifact again and judge it again."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from torch import nn
-
 from converters import FORMATS, comparison
 from lspdmobile.artifact import ArtifactFacts, sha256_of
-from lspdmobile.choices import Precision, Verdict
+from lspdmobile.choices import Verdict
 from lspdmobile.data.bundled import bundled_pictures
 from lspdmobile.data.views import Views, load_views
 from lspdmobile.deviation import Deviation
 from lspdmobile.errors import BadInputError, GateFailedError, LspdmobileError
-from lspdmobile.fusion import fuse
+from lspdmobile.fusion import Fused
 from lspdmobile.measuring import Progress, Reference, measure, reference_of
 from lspdmobile.parity import Gate, judge
+from lspdmobile.preparing import Goal, fused_for, goal_of
 from lspdmobile.report.manifest import Manifest, TensorEntry, read_manifest
 from lspdmobile.report.schema import ArtifactEntry, DeviationEntry
-from lspdmobile.run_folder import BUNDLED, MANIFEST, PLAN, RunReport, checkpoint_name, metadata_of, read_run_report
+from lspdmobile.run_folder import (
+    BUNDLED,
+    MANIFEST,
+    PLAN,
+    RunReport,
+    checkpoint_name,
+    metadata_of,
+    read_plan,
+    read_run_report,
+)
 from lspdmobile.student import Student, load_student
 from quantization.plan import QuantizationPlan
 
@@ -59,14 +67,16 @@ class _Check:
     threads: int
     progress: Progress
 
-    @cached_property
-    def network(self) -> nn.Module:
-        """The fused student."""
-        self.progress("fuse", 0, 1)
-        return fuse(self.reference.student.network, input_size=self.reference.student.contract.input_size).network
+    goals: frozenset[Goal]
 
-    def plan(self, precision: Precision) -> QuantizationPlan:
-        """Read what the artifacts of a precision were made from.
+    @cached_property
+    def networks(self) -> Mapping[Goal, Fused]:
+        """The student, fused for the targets of the artifacts."""
+        self.progress("fuse", 0, 1)
+        return fused_for(self.reference.student, sorted(self.goals))
+
+    def plan(self, file: str) -> QuantizationPlan:
+        """Read what an artifact was made from.
 
         Raises:
             BadInputError: It is not there, or damaged.
@@ -76,12 +86,7 @@ class _Check:
         if PLAN not in self.trusted:
             message = f"{path}: is not the plan the manifest lists, so there is nothing to compare with; export again"
             raise GateFailedError(message)
-        try:
-            fields = json.loads(path.read_text(encoding="utf-8"))[precision.value]
-        except (ValueError, KeyError, TypeError) as error:
-            message = f"{path}: has no plan for {precision}; export again"
-            raise BadInputError(message) from error
-        return QuantizationPlan.from_dict(fields)
+        return read_plan(path, file)
 
 
 def verify(run: Path, progress: Progress, *, data: Path | None = None, threads: int = 1) -> Verification:
@@ -115,6 +120,7 @@ def verify(run: Path, progress: Progress, *, data: Path | None = None, threads: 
         gate=Gate(max_drop=report.gate.max_drop, drop_type=report.gate.drop_type),
         threads=threads,
         progress=progress,
+        goals=frozenset(goal_of(entry.target, entry.precision) for entry in report.artifacts if entry.target),
     )
     entries = tuple(_again(check, entry) for entry in report.artifacts)
     passed = all(e.verdict is Verdict.PASS for e in entries)
@@ -209,8 +215,12 @@ def _deviation(check: _Check, entry: ArtifactEntry) -> Deviation | None:
     compare = comparison(entry.format, entry.precision, entry.backend)
     if compare is None:
         return None
-    plan, pictures = check.plan(entry.precision), check.reference.few_inputs()
-    return compare(check.run / entry.file, network=check.network, plan=plan, pictures=pictures)
+    if entry.target is None:
+        message = f"{entry.file}: the report does not say which target it was fused for; export again"
+        raise BadInputError(message)
+    network = check.networks[goal_of(entry.target, entry.precision)].network
+    plan, pictures = check.plan(entry.file), check.reference.few_inputs()
+    return compare(check.run / entry.file, network=network, plan=plan, pictures=pictures)
 
 
 def _failed(entry: ArtifactEntry, reason: str) -> ArtifactEntry:

@@ -3,8 +3,23 @@
 The one place that knows two formats (docs/adr/0002-core-ml-inside-pte.md).
 """
 
+from typing import Final
+
 from converters.executorch_coreml.emit import SUFFIX, emit, misfit, supported
 from converters.executorch_coreml.execute import deviation, open_executor, precision_losses
 from converters.executorch_coreml.inspect import inspect
 
-__all__ = ["SUFFIX", "deviation", "emit", "inspect", "misfit", "open_executor", "precision_losses", "supported"]
+__all__ = [
+    "COST_TARGET",
+    "SUFFIX",
+    "deviation",
+    "emit",
+    "inspect",
+    "misfit",
+    "open_executor",
+    "precision_losses",
+    "supported",
+]
+
+COST_TARGET: Final = "coreml-ane"
+"""What it is likely to run on; forms are chosen for it (``lspdmobile.fusion.targets``)."""

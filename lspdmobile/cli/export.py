@@ -63,7 +63,16 @@ def export(
         tuple[int, int] | None, typer.Option("--input-size", metavar="H W", help="Rows and columns, multiples of 32.")
     ] = None,
     layout: Annotated[Layout | None, typer.Option("--layout", help="Axis order; default: each format's own.")] = None,
-    target: Annotated[str, typer.Option("--minimum-deployment-target", help="Lowest iOS version.")] = "iOS17",
+    deployment_target: Annotated[
+        str, typer.Option("--minimum-deployment-target", help="Lowest iOS version.")
+    ] = "iOS17",
+    cost_target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            help="Choose every format's forms for this target (docs/fusion_targets.md); default: each format's own.",
+        ),
+    ] = None,
     seed: SeedOpt = 0,
     threads: ThreadsOpt = 1,
     arch: ArchOpt = None,
@@ -82,7 +91,7 @@ def export(
     chosen = parse_formats(formats), parse_precisions(precisions)
     with working(verbose=verbose) as terminal:
         from lspdmobile.parity import DropType, Gate
-        from lspdmobile.run import ExportRequest, targets_of
+        from lspdmobile.run import ExportRequest, pairs_of
         from lspdmobile.run import export as run
         from lspdmobile.student import load_student, resized
 
@@ -104,12 +113,13 @@ def export(
             gate=Gate(max_drop=max_drop, drop_type=DropType(drop_type)),
             backend=backend,
             layout=layout,
-            deployment_target=target,
+            deployment_target=deployment_target,
             threads=threads,
             repair=repair,
+            target=cost_target,
         )
         if dry_run:
-            taken, left = targets_of(request)
+            taken, left = pairs_of(request)
             terminal.show(_intention(request, [f"{f} {p}" for f, p in taken], [f"{f} {p}" for f, p in left]))
             return
         report = run(request, terminal.progress)
@@ -118,7 +128,7 @@ def export(
 
 def finish(terminal: Terminal, report: "RunReport", folder: Path, *, json: bool) -> None:
     """Print the parity table and leave with the exit code the verdict asks for."""
-    from lspdmobile.report.tables import note_lines, parity_table, reason_lines
+    from lspdmobile.report.tables import form_lines, note_lines, parity_table, reason_lines
 
     terminal.close()
     if json:
@@ -127,7 +137,7 @@ def finish(terminal: Terminal, report: "RunReport", folder: Path, *, json: bool)
         terminal.show(parity_table(report), *reason_lines(report, only_failures=True))
         for pair in report.not_taken:
             terminal.show(f"not written: {pair} (the format does not take this precision)")
-        terminal.show(*note_lines(report))
+        terminal.show(*form_lines(report), *note_lines(report))
         terminal.show(f"verdict: {report.verdict}", f"report: {relative(folder / 'report.html')}")
     if any(a.sha256 is None for a in report.artifacts):
         raise typer.Exit(_CONVERSION_FAILED)

@@ -8,7 +8,7 @@ Any network works: it is exported, and its graph of operators is rewritten.
 - ``certifying`` executes both networks, ``certificate`` is the proof, ``cost`` what was saved.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,14 +17,24 @@ from torch.export import ExportedProgram
 
 from lspdmobile.fusion.certificate import Certificate
 from lspdmobile.fusion.cost import Cost, cost_of, dtype_of, macs_of, params_of
-from lspdmobile.fusion.fusing import Fused, fuse_captured
+from lspdmobile.fusion.fusing import Fused, fuse_captured, fuse_for_each
 from lspdmobile.fusion.graph import capture, with_preprocess
 from lspdmobile.fusion.largest_kernel import LARGEST_KERNEL, CostModel, LargestKernel
 from lspdmobile.fusion.operations import Dtype
 from lspdmobile.fusion.planner import Planner
 from lspdmobile.fusion.probes import randomise_norms
 
-__all__ = ["Certificate", "Cost", "Fused", "cost_of", "fuse", "macs_of", "params_of", "randomise_norms"]
+__all__ = [
+    "Certificate",
+    "Cost",
+    "Fused",
+    "cost_of",
+    "fuse",
+    "fuse_for_targets",
+    "macs_of",
+    "params_of",
+    "randomise_norms",
+]
 
 
 def fuse(
@@ -69,3 +79,32 @@ def fuse(
         captured, original = with_preprocess(captured, *preprocess), None
     planner = Planner(model=target or LargestKernel(side=largest_kernel), dtype=dtype)
     return fuse_captured(captured, planner, original=original, pictures=pictures, seed=seed)
+
+
+def fuse_for_targets(
+    network: nn.Module,
+    targets: Iterable[tuple[CostModel, Dtype]],
+    *,
+    input_size: tuple[int, int],
+    pictures: Tensor | None = None,
+    seed: int = 0,
+) -> tuple[Fused, ...]:
+    """Fuse copies of a network, one for each target and what it computes in; equal forms share one network.
+
+    Args:
+        network: Float network in eval mode that maps ``[1, 3, H, W]``; not touched.
+        targets: Cost models that choose among exact forms, and what each will compute in.
+        input_size: Rows and columns H, W.
+        pictures: Real inputs ``[M, C, H, W]`` that the certificates try besides their own.
+        seed: Of the inputs and norm statistics the certificates try.
+
+    Returns:
+        In the order of the targets; ``network`` of two of them is the same object where their forms are.
+
+    Raises:
+        BadInputError: As :func:`fuse`.
+        GateFailedError: As :func:`fuse`.
+    """
+    captured = capture(network, (torch.zeros(1, 3, *input_size, dtype=dtype_of(network)),))
+    planners = [Planner(model=model, dtype=dtype) for model, dtype in targets]
+    return fuse_for_each(captured, planners, original=network, pictures=pictures, seed=seed)

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from lspdmobile.fusion.cost import Cost
+from lspdmobile.fusion.operations import Dtype
+from lspdmobile.fusion.planner import Choice
 from lspdmobile.fusion.quantizability import Advice, SiteForecast, WeightForecast
 
 __all__ = ["STATISTICS", "TOLERANCE_FP32", "TOLERANCE_FP64", "Certificate", "Check", "Refusal", "SiteCheck"]
@@ -57,6 +59,7 @@ class SiteCheck:
         name: Path of the layer that gives the result.
         rewrite: What was done last, of ``rewrites``, all that was done, in order.
         form: How the result is computed now.
+        choice: Why it is computed so; None where there was only one way.
         error_fp64, error_fp32: Relative errors.
         rounding_fp32: The original's own relative error in float32.
         ulps_fp32: The float32 error in units in the last place of the largest value.
@@ -67,6 +70,7 @@ class SiteCheck:
     rewrite: str
     rewrites: tuple[str, ...]
     form: str
+    choice: Choice | None
     error_fp64: float
     error_fp32: float
     rounding_fp32: float
@@ -98,6 +102,7 @@ class Certificate:
         inputs: Kinds of input tried.
         seed: Of the inputs and of the randomised statistics.
         target: Name of the cost model that chose the forms.
+        dtype: What it priced them in.
         operators_before, operators_after: Nodes of the graph that compute something.
         before, after: Parameters, MACs and operators that were not counted.
         int8: How well every merged kernel survives int8 beside its branches.
@@ -113,6 +118,7 @@ class Certificate:
     inputs: tuple[str, ...]
     seed: int
     target: str
+    dtype: Dtype
     operators_before: int
     operators_after: int
     before: Cost
@@ -194,6 +200,7 @@ class Certificate:
             "passed": self.passed,
             "summary": self.summary,
             "target": self.target,
+            "dtype": self.dtype,
             "relative_error": {"fp64": self.error_fp64, "fp32": self.error_fp32},
             "ulps": {"fp32": self.ulps_fp32},
             "tolerance": {"fp64": self.tolerance_fp64, "fp32": self.tolerance_fp32},

@@ -276,6 +276,7 @@ def _site_check(site: Site, errors: Mapping[tuple[str, str], _Error], fault: str
         rewrite=site.rewrites[-1],
         rewrites=site.rewrites,
         form=site.form,
+        choice=site.choice,
         error_fp64=fp64.error,
         error_fp32=fp32.error,
         rounding_fp32=fp32.rounding,

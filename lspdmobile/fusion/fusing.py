@@ -1,8 +1,8 @@
 """From a captured network to a fused one with its certificate."""
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,8 +19,9 @@ from lspdmobile.fusion.graph import Captured
 from lspdmobile.fusion.planner import Planner
 from lspdmobile.fusion.quantizability import WeightForecast, forecast_weight
 from lspdmobile.fusion.rewriting import rewritten
+from lspdmobile.fusion.work import Site, Work
 
-__all__ = ["Fused", "fuse_captured"]
+__all__ = ["Fused", "fuse_captured", "fuse_for_each"]
 
 _WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
@@ -47,7 +48,6 @@ class Fused:
             return torch.export.export(self.network, self.inputs, dict(self.keywords))
 
 
-@torch.no_grad()
 def fuse_captured(
     captured: Captured,
     planner: Planner,
@@ -68,12 +68,70 @@ def fuse_captured(
     Raises:
         GateFailedError: The fused network is not identical to the original within the stated tolerances.
     """
+    return fuse_for_each(captured, [planner], original=original, pictures=pictures, seed=seed)[0]
+
+
+@torch.no_grad()
+def fuse_for_each(
+    captured: Captured,
+    planners: Sequence[Planner],
+    *,
+    original: nn.Module | None = None,
+    pictures: Tensor | None = None,
+    seed: int = 0,
+) -> tuple[Fused, ...]:
+    """Fuse a captured network once for each planner; those that choose the same forms share one network.
+
+    Each network is certified once. The certificates of planners that share one differ in what the forms cost.
+
+    Args:
+        captured: Not touched.
+        planners: Each chooses among exact forms.
+        original: The module that was exported; None for a program.
+        pictures: Real inputs ``[M, C, H, W]`` that the certificates try besides their own.
+        seed: Of the inputs and norm statistics the certificates try.
+
+    Raises:
+        GateFailedError: A fused network is not identical to the original within the stated tolerances.
+    """
+    found: dict[tuple[object, ...], Fused] = {}
+    results: list[Fused] = []
+    for planner in planners:
+        work = rewritten(captured.graph, planner)
+        fused, sites = work.finished(dtype_of(captured.graph))
+        forms = str(fused), *(replace(site, choice=None) for site in sites)
+        if forms not in found:
+            found[forms] = _certified(
+                captured, planner, work, (fused, sites), original=original, pictures=pictures, seed=seed
+            )
+        results.append(_priced(found[forms], planner, sites))
+    return tuple(results)
+
+
+def _priced(fused: Fused, planner: Planner, sites: Sequence[Site]) -> Fused:
+    """Enter what another planner's prices say of the same forms."""
+    certificate = fused.certificate
+    checks = tuple(replace(c, choice=site.choice) for c, site in zip(certificate.sites, sites, strict=True))
+    priced = replace(certificate, sites=checks, target=planner.model.name, dtype=planner.dtype)
+    return replace(fused, certificate=priced)
+
+
+def _certified(
+    captured: Captured,
+    planner: Planner,
+    work: Work,
+    finished: tuple[GraphModule, tuple[Site, ...]],
+    *,
+    original: nn.Module | None,
+    pictures: Tensor | None,
+    seed: int,
+) -> Fused:
+    """Compare a fused network with what it was made from."""
 
     def rewrite(graph: GraphModule) -> Finished:
         return rewritten(graph, planner).finished
 
-    work = rewritten(captured.graph, planner)
-    fused, sites = work.finished(dtype_of(captured.graph))
+    fused, sites = finished
     evidence = compared(captured, fused, sites, rewrite=rewrite, seed=seed, original=original, pictures=pictures)
     certificate = Certificate(
         sites=evidence.sites,
@@ -86,6 +144,7 @@ def fuse_captured(
         inputs=evidence.inputs,
         seed=seed,
         target=planner.model.name,
+        dtype=planner.dtype,
         operators_before=_operators_in(captured.graph),
         operators_after=_operators_in(fused),
         before=_cost_on(captured.module if original is None else original, captured),

@@ -16,7 +16,7 @@ from lspdmobile.fusion.linear import Linear, NotExactError
 from lspdmobile.fusion.operations import AddOp, AffineOp, ConvOp, Dtype, Op
 from lspdmobile.fusion.rewrites.branch_sum import merged
 
-__all__ = ["Form", "Part", "Planner", "Term", "conv_op", "described", "operation", "partitions"]
+__all__ = ["Choice", "Form", "Part", "Planner", "Term", "conv_op", "described", "operation", "partitions"]
 
 _MOST_TERMS: Final = 7  # 877 partitions; more terms are merged where one kernel holds another
 _TIE: Final = 1e-9
@@ -46,12 +46,28 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Why a form was chosen: what it costs beside the others, in the model's microseconds.
+
+    Attributes:
+        cost: Of the chosen form.
+        apart: Of every branch by itself; None where a branch cannot be left by itself.
+        one_kernel: Of all branches in one kernel; None where they do not merge.
+        forms: Number of exact forms that were priced.
+    """
+
+    cost: float
+    apart: float | None
+    one_kernel: float | None
+    forms: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Form:
-    """One way to compute a site; ``cost`` in the model's microseconds, ``considered`` the number of ways there were."""
+    """The cheapest way to compute a site, and why it is."""
 
     parts: tuple[Part, ...]
-    cost: float
-    considered: int
+    choice: Choice
 
     @property
     def is_unchanged(self) -> bool:
@@ -84,21 +100,26 @@ class Planner:
         """Choose the cheapest form of a sum, of equal ones the one with fewer operators; None where there is none."""
         parts: dict[tuple[int, ...], Part | None] = {}
         best: tuple[float, int, tuple[Part, ...]] | None = None
-        considered = 0
-        for partition in partitions(_groups(terms)):
+        groups = _groups(terms)
+        costs: list[tuple[int, float]] = []
+        for partition in partitions(groups):
             for group in partition:
                 if group not in parts:
                     parts[group] = self._part(terms, group, in_size)
             chosen = tuple(part for group in partition if (part := parts[group]) is not None)
             if len(chosen) < len(partition):
                 continue
-            considered += 1
             sums = [_addition(terms[0].linear, in_size)] * (len(chosen) - 1)
             operators = [op for part in chosen for op in part.operators] + sums
             cost = self.cost(operators)
+            costs.append((len(partition), cost))
             if best is None or (cost, len(operators)) < (best[0] * (1 - _TIE), best[1]):
                 best = cost, len(operators), chosen
-        return None if best is None else Form(parts=best[2], cost=best[0], considered=considered)
+        if best is None:
+            return None
+        of = dict(costs)  # only one partition has one part, only one has all groups apart
+        choice = Choice(cost=best[0], apart=of.get(len(groups)), one_kernel=of.get(1), forms=len(costs))
+        return Form(parts=best[2], choice=choice)
 
     def _part(self, terms: Sequence[Term], group: tuple[int, ...], in_size: tuple[int, int]) -> Part | None:
         """Merge a group of terms, or leave a single one where that is cheaper; None where they do not merge exactly."""

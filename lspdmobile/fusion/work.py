@@ -18,6 +18,7 @@ from torch.fx import Graph, GraphModule, Node
 from lspdmobile.fusion.graph import constant_of
 from lspdmobile.fusion.lifting import layer_of
 from lspdmobile.fusion.linear import Linear, conv_of
+from lspdmobile.fusion.planner import Choice
 from lspdmobile.fusion.quantizability import SiteForecast
 
 __all__ = ["Site", "Work"]
@@ -31,6 +32,7 @@ class Site:
         name: Path of the module that gives the result, or the name of its node.
         rewrites: What was done, in order; the last names the site.
         form: How the result is computed now, such as ``5x5`` or ``3x3 d2 + identity``.
+        choice: Why it is computed so; None where there was only one way.
         value: Name in the captured graph of the value it computes.
         sources: Of each value it is computed from, its names in the captured graph: more than one where the network
             computes it more than once.
@@ -40,6 +42,7 @@ class Site:
     name: str
     rewrites: tuple[str, ...]
     form: str
+    choice: Choice | None
     value: str
     sources: tuple[tuple[str, ...], ...]
     node: str
@@ -128,7 +131,7 @@ class Work:
         node.meta = {"shape": tuple(value.shape), "modules": (), "value": None, "paths": [], "rewrites": ()}
         return node
 
-    def replace(self, old: Node, new: Node, *rewrites: str, form: str = "") -> None:
+    def replace(self, old: Node, new: Node, *rewrites: str, form: str = "", choice: Choice | None = None) -> None:
         """Let a node take another one's place and stand for the same; what nobody reads any more is removed."""
         old.replace_all_uses_with(new)
         new.meta["value"], new.meta["same"] = old.meta["value"], old.meta.get("same", ())
@@ -136,6 +139,7 @@ class Work:
         new.meta["modules"] = old.meta["modules"]
         new.meta["rewrites"] = tuple(dict.fromkeys((*old.meta["rewrites"], *new.meta["rewrites"], *rewrites)))
         new.meta["form"] = form or new.meta.get("form", "")
+        new.meta["choice"] = choice or new.meta.get("choice") or old.meta.get("choice")
         self.sweep()
 
     def bypass(self, idle: Node, source: Node) -> None:
@@ -234,6 +238,7 @@ class Work:
                     name=targets.get(node) or _place_of(node),
                     rewrites=node.meta["rewrites"],
                     form=node.meta.get("form", ""),
+                    choice=node.meta.get("choice"),
                     value=node.meta["value"],
                     sources=tuple((each.meta["value"], *each.meta.get("same", ())) for each in sources),
                     node=copies[node].name,

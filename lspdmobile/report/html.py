@@ -19,7 +19,17 @@ from lspdmobile.choices import Verdict
 from lspdmobile.drawing import draw_skeleton
 from lspdmobile.report.schema import ParityEntry, Report
 from lspdmobile.report.style import style_sheet
-from lspdmobile.report.tables import MISSING, fraction, metric_name, milliseconds, parity_rows, pixels, size
+from lspdmobile.report.tables import (
+    MISSING,
+    form_rows,
+    fraction,
+    fused_name,
+    metric_name,
+    milliseconds,
+    parity_rows,
+    pixels,
+    size,
+)
 from lspdmobile.skeleton import Skeleton
 
 __all__ = ["WorstPicture", "render_html", "write_html"]
@@ -73,7 +83,11 @@ def render_html(report: Report, *, worst: Sequence[WorstPicture] = ()) -> str:
         _section("Largest drifts", _pictures(worst)),
         _section("Joints", _joints(report)),
         _section("Artifacts", _artifacts(report)),
-        _section("Fusion certificate", _facts(report.fusion.certificate) if report.fusion else ""),
+        _section("Blocks", _forms(report)),
+        *(
+            _section(f"Fusion certificate, {fused_name(report, each)}", _facts(each.certificate))
+            for each in report.fused_networks
+        ),
         _section("Plan", _facts(report.plan)),
         _section("Student and reference", _facts(_about(report))),
         _section("Environment", _facts(report.environment)),
@@ -181,6 +195,13 @@ def _artifacts(report: Report) -> str:
         for artifact in report.artifacts
     ]
     return _table("What was written", headings, rows) if rows else ""
+
+
+def _forms(report: Report) -> str:
+    headings = ("blocks", "form", "target", "price µs", "branches apart µs", "one kernel µs", "exact forms")
+    return (
+        _table("Forms that the targets chose, by their prices", headings, rows) if (rows := form_rows(report)) else ""
+    )
 
 
 def _about(report: Report) -> dict[str, object]:

@@ -35,6 +35,7 @@ __all__ = [
     "DeviationEntry",
     "DriftEntry",
     "FileEntry",
+    "FormEntry",
     "FusionEntry",
     "GoldenEntry",
     "Manifest",
@@ -178,7 +179,8 @@ class DeviationEntry(Entry):
 class ArtifactEntry(Entry):
     """One artifact of the run; fields that a failed conversion leaves unknown are null.
 
-    ``backend`` is what an ExecuTorch artifact is delegated to, null for the other formats.
+    ``backend`` is what an ExecuTorch artifact is delegated to, null for the other formats; ``target`` the cost target
+    that the forms of its blocks were chosen for.
     """
 
     file: str
@@ -202,6 +204,7 @@ class ArtifactEntry(Entry):
     kept_fp32: tuple[str, ...] = ()
     caveat: str = ""
     backend: Backend | None = None
+    target: str | None = None
 
     @property
     def label(self) -> str:
@@ -234,8 +237,28 @@ class ReferenceEntry(Entry):
     per_joint: dict[str, dict[str, float]] = Field(default_factory=dict)
 
 
+class FormEntry(Entry):
+    """How a block is computed and why: prices are the target's, in microseconds, null where there is no such form.
+
+    ``apart`` is the price of every branch by itself, ``one_kernel`` of all in one, ``forms`` how many were priced.
+    """
+
+    target: str
+    dtype: str
+    site: str
+    form: str
+    cost: Number
+    apart: Number
+    one_kernel: Number
+    forms: int
+
+
 class FusionEntry(Entry):
-    """The fused float network and the certificate that it equals the student."""
+    """A fused float network and the certificate that it equals the student.
+
+    ``artifacts`` are the labels of what was made from it; ``others`` are the networks, differently fused, that the
+    remaining artifacts were made from.
+    """
 
     params: int
     macs: int
@@ -243,6 +266,9 @@ class FusionEntry(Entry):
     executed_by: str
     parity: ParityEntry | None
     certificate: dict[str, Any]
+    artifacts: tuple[str, ...] = ()
+    forms: tuple[FormEntry, ...] = ()
+    others: tuple["FusionEntry", ...] = ()
 
 
 class Report(File):
@@ -256,6 +282,11 @@ class Report(File):
     artifacts: tuple[ArtifactEntry, ...]
     verdict: Verdict
     environment: dict[str, str]
+
+    @property
+    def fused_networks(self) -> tuple[FusionEntry, ...]:
+        """Every fused network of the run."""
+        return (self.fusion, *self.fusion.others) if self.fusion else ()
 
 
 def read_report(path: Path) -> Report:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lspdmobile.choices import Verdict
-from lspdmobile.report.schema import ArtifactEntry, ParityEntry, Report
+from lspdmobile.report.schema import ArtifactEntry, FusionEntry, ParityEntry, Report
 
 __all__ = [
     "MISSING",
@@ -21,10 +21,14 @@ __all__ = [
     "amount",
     "decibels",
     "error",
+    "form_lines",
+    "form_rows",
     "fraction",
+    "fused_name",
     "megabytes",
     "metric_name",
     "metrics_table",
+    "microseconds",
     "milliseconds",
     "note_lines",
     "parity_rows",
@@ -91,6 +95,11 @@ def points(drop: float | None) -> str:
     return MISSING if drop is None else f"{round(drop, 2) + 0.0:.2f}"
 
 
+def microseconds(price: float | None) -> str:
+    """Show a price: ``0.42``, ``48.5``, ``123``."""
+    return pixels(price)
+
+
 def milliseconds(latency_ms: float | None) -> str:
     """Show a latency: ``4.21``, ``48.5``, ``123``."""
     return pixels(latency_ms)
@@ -128,7 +137,7 @@ class ParityRow:
 
 def metric_name(report: Report) -> str:
     """Name the task metric the artifacts were judged by; ``metric`` where there are no labels."""
-    entries = [a.parity for a in report.artifacts] + [report.fusion.parity if report.fusion else None]
+    entries = [a.parity for a in report.artifacts] + [fused.parity for fused in report.fused_networks]
     judged = (p.metric.name for p in entries if p is not None and p.metric is not None)
     return next(judged, next(iter(report.reference.metrics), "metric"))
 
@@ -148,21 +157,52 @@ def parity_rows(report: Report) -> list[ParityRow]:
             **_parity_texts(None),
         )
     ]
-    if report.fusion is not None:
-        fused = report.fusion
-        rows.append(
-            ParityRow(
-                name="fused PyTorch",
-                megabytes=megabytes(fused.bytes),
-                macs=amount(fused.macs),
-                params=amount(fused.params),
-                metric=_metric_text(fused.parity),
-                executed_by=fused.executed_by,
-                verdict=MISSING,
-                **_parity_texts(fused.parity),
-            )
-        )
+    rows += [_fused_row(report, fused) for fused in report.fused_networks]
     return rows + [_artifact_row(artifact) for artifact in report.artifacts]
+
+
+def _fused_row(report: Report, fused: FusionEntry) -> ParityRow:
+    return ParityRow(
+        name=fused_name(report, fused),
+        megabytes=megabytes(fused.bytes),
+        macs=amount(fused.macs),
+        params=amount(fused.params),
+        metric=_metric_text(fused.parity),
+        executed_by=fused.executed_by,
+        verdict=MISSING,
+        **_parity_texts(fused.parity),
+    )
+
+
+def fused_name(report: Report, fused: FusionEntry) -> str:
+    """Name a fused network, by the first artifact that was made from it where there is more than one."""
+    return "fused PyTorch" if len(report.fused_networks) == 1 else f"fused for {fused.artifacts[0]}"
+
+
+def form_rows(report: Report) -> list[tuple[str, ...]]:
+    """Give, for every form of blocks that a target chose: blocks, form, target and its prices.
+
+    The columns are blocks, form, target, then the microseconds on it of the form, of branches apart and of one kernel,
+    and the number of forms.
+    """
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for fused in report.fused_networks:
+        for form in fused.forms:
+            prices = (microseconds(form.cost), microseconds(form.apart), microseconds(form.one_kernel))
+            alike.setdefault((form.form, f"{form.target} {form.dtype}", *prices, str(form.forms)), []).append(form.site)
+    return [(", ".join(sites), *row) for row, sites in alike.items()]
+
+
+def form_lines(report: Report) -> list[str]:
+    """Say in a line for each fused network which forms its blocks took; nothing where there is only one network."""
+    if len(report.fused_networks) < 2:
+        return []
+    return [
+        f"fused for {', '.join(dict.fromkeys(form.target for form in fused.forms))}: "
+        + ", ".join(f"{form.site} as {form.form}" for form in {form.site: form for form in fused.forms}.values())
+        for fused in report.fused_networks
+        if fused.forms
+    ]
 
 
 def _artifact_row(artifact: ArtifactEntry) -> ParityRow:

@@ -154,8 +154,9 @@ def test_the_command_exits_with_3(file: str, kind: str, said: str, run: Path) ->
 def test_the_plan_a_file_was_made_from_cannot_be_another(run: Path) -> None:
     only(run, "pyramid_w8a8.mlpackage")
     plan = json.loads((run / PLAN).read_text(encoding="utf-8"))
-    low, high = plan["w8a8"]["ranges"]["relu_4"]
-    plan["w8a8"]["ranges"]["relu_4"] = [low, 1.5 * high]
+    ranges = next(each["ranges"] for each in plan["plans"] if "pyramid_w8a8.mlpackage" in each["files"])
+    low, high = ranges["relu_4"]
+    ranges["relu_4"] = [low, 1.5 * high]
     (run / PLAN).write_text(json.dumps(plan), encoding="utf-8")
     (entry,) = verify(run, silent).report.artifacts
     assert "is not the plan the manifest lists" in entry.reasons[0]
@@ -169,7 +170,7 @@ def test_the_plan_a_file_was_made_from_cannot_be_another(run: Path) -> None:
     (run / PLAN).write_text("{}", encoding="utf-8")
     relist(run, PLAN)
     (entry,) = verify(run, silent).report.artifacts
-    assert "has no plan for w8a8" in entry.reasons[0]
+    assert "has no plan for pyramid_w8a8.mlpackage" in entry.reasons[0]
 
 
 def test_what_the_manifest_tells_apps_has_to_be_in_the_file(run: Path) -> None:

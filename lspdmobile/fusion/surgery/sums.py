@@ -92,7 +92,7 @@ def _merge(work: Work, planner: Planner, root: Node, *, distribute: bool) -> boo
     joined = [chosen[index][1] for part in form.parts if not part.stays for index in part.terms]
     consumed = (step for option in joined for each in option.chain for step in each.meta["rewrites"])
     new.meta["rewrites"] = tuple(dict.fromkeys(consumed))
-    work.replace(root, new, MERGE_BRANCHES, form=form.text)
+    work.replace(root, new, MERGE_BRANCHES, form=form.text, choice=form.choice)
     return True
 
 

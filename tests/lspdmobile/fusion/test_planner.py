@@ -55,7 +55,7 @@ def best(model: object, *linears: Linear, dtype: Dtype = "fp32") -> Form:
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
 def test_every_partition_is_considered(count: int) -> None:
-    assert best(Priced(per_tap=1), *[depthwise(3, 1 + i) for i in range(count)]).considered == BELL[count]
+    assert best(Priced(per_tap=1), *[depthwise(3, 1 + i) for i in range(count)]).choice.forms == BELL[count]
 
 
 def test_dear_taps_keep_dilated_branches_apart_and_dear_operators_merge_them() -> None:
@@ -76,7 +76,7 @@ def test_the_choice_is_never_dearer_than_any_form_there_is() -> None:
             rest = [depthwise_op(branches[i]) for i in range(4) if i not in pair]
             sides = max(branches[i].dilation[0] * (branches[i].kernel[0] - 1) + 1 for i in pair)
             ops: list[Op] = [depthwise_op(depthwise(sides)), *rest, *[AddOp(channels=C, size=SIZE)] * 2]
-            assert found.cost <= model.cost(ops, "fp32") + 1e-9
+            assert found.choice.cost <= model.cost(ops, "fp32") + 1e-9
 
 
 def depthwise_op(linear: Linear) -> ConvOp:
@@ -96,7 +96,7 @@ def test_the_type_that_will_be_computed_in_reaches_the_model() -> None:
 def test_many_terms_of_one_kernel_are_put_together_first() -> None:
     found = best(Priced(per_tap=1), *[depthwise(3) for _ in range(9)], depthwise(3, 2))
     assert found.text == "3x3 depthwise + 3x3 d2 depthwise"
-    assert found.considered == BELL[2]
+    assert found.choice.forms == BELL[2]
 
 
 def test_without_a_target_branches_merge_up_to_the_largest_kernel_and_no_further() -> None:
