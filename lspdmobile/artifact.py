@@ -24,6 +24,7 @@ from lspdmobile.errors import BadInputError
 if TYPE_CHECKING:
     from torch import nn
 
+    from quantization.pictures import Pictures
     from quantization.plan import QuantizationPlan
 
 __all__ = [
@@ -51,13 +52,14 @@ class EmitRequest:
 
     Attributes:
         network: Fused float student in eval mode; maps ``[1, 3, H, W]`` to heatmaps ``[1, K, h, w]``.
-        plan: Precision, calibrated ranges and calibration inputs for this artifact.
+        plan: Precision and calibrated ranges for this artifact.
         input_size: Rows and columns H, W.
         layout: Axis order of the artifact's input and output.
         metadata: JSON-able text entries written into the artifact where the format allows it.
         deployment_target: Lowest iOS version for Core ML, such as ``"iOS17"``.
         path: File or folder to write; does not exist yet.
         keep_fp32: Operations that stay in float32 in a float16 file, by the names ``precision_losses`` gives.
+        calibration: The calibration pictures, read only for what a file computes and the plan has no range for.
     """
 
     network: "nn.Module"
@@ -68,6 +70,7 @@ class EmitRequest:
     deployment_target: str
     path: Path
     keep_fp32: frozenset[str] = frozenset()
+    calibration: "Pictures | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from lspdmobile.errors import BadInputError
 
-__all__ = ["Backend", "Format", "Layout", "Precision", "Verdict", "parse_formats", "parse_precisions"]
+__all__ = ["Backend", "Estimator", "Format", "Layout", "Precision", "Verdict", "parse_formats", "parse_precisions"]
 
 
 class Format(StrEnum):
@@ -47,6 +47,16 @@ class Precision(StrEnum):
     def is_static_integer(self) -> bool:
         """Whether activations are integers, so that calibration is needed."""
         return self in (Precision.W8A8, Precision.W8A16)
+
+
+class Estimator(StrEnum):
+    """How the range of an integer activation is made of the values seen in calibration."""
+
+    MIN_MAX = "min-max"
+    MOVING_AVERAGE = "moving-average"
+    PERCENTILE = "percentile"
+    MSE = "mse"
+    ENTROPY = "entropy"
 
 
 class Layout(StrEnum):

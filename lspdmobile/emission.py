@@ -21,6 +21,7 @@ from lspdmobile.report.html import WorstPicture
 from lspdmobile.report.schema import ArtifactEntry, DelegationEntry, DeviationEntry, ManifestArtifact, TensorEntry
 from lspdmobile.request import ExportRequest, Pair
 from lspdmobile.run_folder import metadata_of
+from quantization.pictures import Pictures
 
 __all__ = ["Job", "Judged", "judged_artifact"]
 
@@ -36,6 +37,7 @@ class Job:
         folder: Where to.
         progress: Told of every step.
         scanned: Calibration pictures, normalised ``[N, 3, H, W]``, on which float16 arithmetic is looked at.
+        calibration: All calibration pictures, normalised.
     """
 
     request: ExportRequest
@@ -44,6 +46,7 @@ class Job:
     folder: Path
     progress: Progress
     scanned: NDArray[np.float32]
+    calibration: Pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +153,7 @@ def _emit_request(job: Job, form: Format, precision: Precision) -> EmitRequest:
         metadata=metadata_of(student),
         deployment_target=job.request.deployment_target,
         path=job.folder / _file_name(job, form, precision),
+        calibration=job.calibration,
     )
 
 

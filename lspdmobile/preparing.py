@@ -6,20 +6,19 @@ the same forms share one network, its calibration and its plans.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from converters import emitter
+from lspdmobile.calibrating import Calibrator
 from lspdmobile.choices import Precision
-from lspdmobile.data.views import Views
 from lspdmobile.fusion import Fused, fuse_for_targets
 from lspdmobile.fusion.operations import Dtype
 from lspdmobile.fusion.targets import default_targets
 from lspdmobile.measuring import Progress
 from lspdmobile.request import ExportRequest, Pair
 from lspdmobile.student import Student
-from quantization.calibrate import calibrate
 from quantization.plan import QuantizationPlan
 
 __all__ = ["Goal", "Prepared", "fused_for", "goal_of", "prepared", "target_of"]
@@ -44,7 +43,7 @@ class Prepared:
 
 
 def prepared(
-    request: ExportRequest, pairs: Iterable[Pair], pictures: Tensor, calibration: Views, progress: Progress
+    request: ExportRequest, pairs: Iterable[Pair], pictures: Tensor, calibrator: Calibrator, progress: Progress
 ) -> dict[Pair, Prepared]:
     """Fuse for every target and calibrate every network once.
 
@@ -52,7 +51,7 @@ def prepared(
         request: Gives the student, the target for all formats if one was named, and the seed.
         pairs: Format and precision of every artifact.
         pictures: Real inputs ``[M, 3, H, W]`` that the certificates try.
-        calibration: What integer precisions are calibrated on.
+        calibrator: Makes the plans.
         progress: Told of each step.
 
     Raises:
@@ -67,7 +66,7 @@ def prepared(
         precision, fused = pair[1], networks[goal]
         known = plans.setdefault(id(fused.network), {})
         if precision not in known:
-            known[precision] = _plan(fused, precision, known, calibration, progress)
+            known[precision] = calibrator.plan(fused.network, precision)
     return {
         pair: Prepared(target=goal[0], fused=networks[goal], plan=plans[id(networks[goal].network)][pair[1]])
         for pair, goal in goals.items()
@@ -103,25 +102,3 @@ def fused_for(
 def goal_of(target: str, precision: Precision) -> Goal:
     """Give what forms are chosen by; there are no prices for wide activations and for float16."""
     return target, "int8" if precision is Precision.W8A8 else "fp32"
-
-
-def _plan(
-    fused: Fused,
-    precision: Precision,
-    known: Mapping[Precision, QuantizationPlan],
-    calibration: Views,
-    progress: Progress,
-) -> QuantizationPlan:
-    """Plan a precision of a network; all that need ranges share those of the first."""
-    if not precision.is_static_integer:
-        return QuantizationPlan(precision=precision)
-    calibrated = next((plan for p, plan in known.items() if p.is_static_integer), None)
-    if calibrated is not None:
-        return replace(calibrated, precision=precision)
-    progress("calibrate", 0, len(calibration))
-    return calibrate(
-        fused.network,
-        calibration.inputs(),
-        precision=precision,
-        progress=lambda done, total: progress("calibrate", done, total),
-    )

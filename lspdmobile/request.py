@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from converters import emitter
-from lspdmobile.choices import Backend, Format, Layout, Precision
+from lspdmobile.choices import Backend, Estimator, Format, Layout, Precision
 from lspdmobile.errors import BadInputError
 from lspdmobile.fusion.targets import target_named
 from lspdmobile.parity import Gate
@@ -26,6 +26,7 @@ class ExportRequest:
         overwrite: Replace an existing run folder.
         calibration: Labelled set or folder of pictures; None takes the bundled rendered ones.
         calibration_samples: At most this many, drawn by the seed.
+        estimator: How the ranges of integer activations are made of the values seen in calibration.
         data: Evaluation set; None takes the bundled rendered pictures.
         evaluation_samples: At most this many, drawn by the seed; None for all.
         seed: Of every draw.
@@ -45,6 +46,7 @@ class ExportRequest:
     overwrite: bool = False
     calibration: Path | None = None
     calibration_samples: int = 128
+    estimator: Estimator = Estimator.MIN_MAX
     data: Path | None = None
     evaluation_samples: int | None = None
     seed: int = 0

@@ -11,9 +11,10 @@ from typing import Any, Final
 import torch
 
 from lspdmobile.artifact import replacing_folder
+from lspdmobile.calibrating import CalibrationPictures, Calibrator
 from lspdmobile.choices import Verdict
 from lspdmobile.data.bundled import bundled_calibration_pictures, bundled_pictures
-from lspdmobile.data.views import Views, load_views
+from lspdmobile.data.views import ViewFiles, Views, find_views
 from lspdmobile.emission import Job, judged_artifact
 from lspdmobile.environment import environment
 from lspdmobile.fusion_entries import fusion_entry, fusion_file
@@ -36,6 +37,7 @@ from quantization.plan import QuantizationPlan
 
 __all__ = ["ExportRequest", "export", "pairs_of"]
 
+_RANGES: Final = ("ranges", "range_estimators")
 _SCANNED: Final = 8
 _CERTIFIED_PICTURES: Final = 2
 """Real pictures that the fusion is tried on, besides the certificate's own inputs."""
@@ -58,7 +60,9 @@ def export(request: ExportRequest, progress: Progress) -> RunReport:
         progress("read pictures", 0, 1)
         evaluation_set, calibration_set = _pictures(request)
         tried = torch.from_numpy(evaluation_set.inputs(0, _CERTIFIED_PICTURES))
-        sources = prepared(request, targets, tried, calibration_set, progress)
+        calibrator = Calibrator(calibration_set, request.estimator, progress)
+        sources = prepared(request, targets, tried, calibrator, progress)
+        calibration = calibrator.entry(evaluation_set)
         reference = reference_of(student, evaluation_set, progress)
         job = Job(
             request=request,
@@ -66,12 +70,13 @@ def export(request: ExportRequest, progress: Progress) -> RunReport:
             reference=reference,
             folder=folder,
             progress=progress,
-            scanned=calibration_set.inputs(0, _SCANNED),
+            scanned=calibration_set.views.inputs(0, _SCANNED),
+            calibration=calibration_set,
         )
         judged = [judged_artifact(job, form, precision) for form, precision in targets]
         entries = [j.entry for j in judged]
         fusion = fusion_entry(job, entries)
-        report = _report(job, fusion, entries)
+        report = _report(job, fusion, entries).model_copy(update={"calibration": calibration})
         progress("write report", 0, 1)
         contents = RunContents(
             report=report,
@@ -86,11 +91,11 @@ def export(request: ExportRequest, progress: Progress) -> RunReport:
     return report
 
 
-def _pictures(request: ExportRequest) -> tuple[Views, Views]:
+def _pictures(request: ExportRequest) -> tuple[Views, CalibrationPictures]:
     student = request.student
 
-    def views(path: Path, split: str, limit: int | None) -> Views:
-        return load_views(path, student.contract, student.skeleton, split=split, limit=limit, seed=request.seed)
+    def views(path: Path, split: str, limit: int | None) -> ViewFiles:
+        return find_views(path, student.contract, student.skeleton, split=split, limit=limit, seed=request.seed)
 
     evaluation_set = views(request.data or bundled_pictures(), "val", request.evaluation_samples)
     calibration_set = views(request.calibration or bundled_calibration_pictures(), "train", request.calibration_samples)
@@ -98,7 +103,7 @@ def _pictures(request: ExportRequest) -> tuple[Views, Views]:
         evaluation_set = replace(evaluation_set, source=BUNDLED)
     if request.calibration is None:
         calibration_set = replace(calibration_set, source=BUNDLED)
-    return evaluation_set, calibration_set
+    return evaluation_set.read(), CalibrationPictures(calibration_set)
 
 
 def _report(job: Job, fusion: FusionEntry, entries: list[ArtifactEntry]) -> RunReport:
@@ -137,4 +142,4 @@ def _report(job: Job, fusion: FusionEntry, entries: list[ArtifactEntry]) -> RunR
 
 
 def _without_ranges(plan: QuantizationPlan) -> dict[str, Any]:
-    return {key: value for key, value in plan.to_dict().items() if key != "ranges"}
+    return {key: value for key, value in plan.to_dict().items() if key not in _RANGES}

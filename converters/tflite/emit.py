@@ -67,7 +67,7 @@ def emit(request: EmitRequest) -> Artifact:
 
     Raises:
         ConversionError: The converter or the quantizer refused, or the file does not hold what was asked for.
-        BadInputError: An integer plan without calibration pictures.
+        BadInputError: An integer plan without ranges, or one that needs the calibration pictures and has none.
         EnvironmentLacksError: litert-torch or ai-edge-quantizer is absent.
         ValueError: The network is in training mode.
     """
@@ -75,8 +75,8 @@ def emit(request: EmitRequest) -> Artifact:
     if request.network.training:
         message = "the network is in training mode; call eval() first"
         raise ValueError(message)
-    if precision.is_static_integer and not len(request.plan.calibration):
-        message = f"{precision} needs calibration pictures and the plan holds none; pass --calib"
+    if precision.is_static_integer and not request.plan.ranges:
+        message = f"{precision} needs calibrated ranges and the plan holds none; calibrate the network first"
         raise BadInputError(message)
     start = time.perf_counter()
     try:
@@ -86,7 +86,9 @@ def emit(request: EmitRequest) -> Artifact:
         if precision is not Precision.FP32:
             if precision.is_static_integer:
                 float_model = read_model(content)
-                ranges = tensor_ranges(content, float_model, request.network, request.plan, request.layout)
+                ranges = tensor_ranges(
+                    content, float_model, request.network, request.plan, request.layout, calibration=request.calibration
+                )
             content = _quantize(content, precision, ranges)
     except LspdmobileError:
         raise
@@ -166,7 +168,7 @@ def _notes(model: Any, precision: Precision, ranges: TensorRanges) -> tuple[str,
     if ranges.measured:
         notes.append(
             f"{len(ranges.measured)} of {len(ranges.by_name)} activation ranges were measured on the float TFLite file "
-            "over the same pictures: the plan has no node with their values"
+            "over the same pictures, smallest and largest value: the plan has no node with their values"
         )
     scales = activation_scales(model)
     other = [

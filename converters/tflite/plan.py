@@ -1,8 +1,8 @@
 """A quantization plan said in TFLite's words, and read back from the file.
 
 ai-edge-quantizer takes a recipe (which operators, how many bits) and, for integer activations, a range for every
-tensor of the float file. The plan's ranges belong to nodes of the exported PyTorch program, so both are run on the same
-one or two pictures and a tensor takes the range of the node that holds the same values. Converters fuse ReLU into the
+tensor of the float file. The plan's ranges belong to nodes of the exported PyTorch program, so both are run on
+the same noise and a tensor takes the range of the node that holds the same values. Converters fuse ReLU into the
 operator before it; the tensor then equals the ReLU's node. Operators that only move or interpolate values pass their
 input's range on, as the TFLite specification demands.
 """
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from converters.tflite.flatbuffer import main_graph, missing, op_name, tensor_name
 from lspdmobile.choices import Layout, Precision
+from lspdmobile.errors import BadInputError
+from quantization.pictures import Pictures, one_by_one
 from quantization.plan import QuantizationPlan, TensorRange
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["TensorRanges", "activation_scales", "recipe_for", "tensor_ranges", "to_layout", "wanted_scale"]
 
 _MATCHING_PICTURES: Final = 2
+_LEAST_SPREAD: Final = 1e-3
+"""Of the noise, where the calibration pictures had one value only."""
 _MATCH_TOLERANCE: Final = 1e-4
 """Largest difference over largest value for two tensors to be the same; converters agree with PyTorch to about 1e-6."""
 _PASSES_RANGE_ON: Final = frozenset({"PAD", "TRANSPOSE", "RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"})
@@ -36,7 +40,8 @@ class TensorRanges:
 
     Attributes:
         by_name: Tensor name to range.
-        measured: Names the plan had no node for; their range was measured on the float file over the same pictures.
+        measured: Names the plan had no node for; their smallest and largest value was measured on the float file over
+            the calibration pictures.
     """
 
     by_name: Mapping[str, TensorRange]
@@ -84,7 +89,13 @@ def recipe_for(precision: Precision) -> Any:
 
 
 def tensor_ranges(
-    float_content: bytes, model: Any, network: "nn.Module", plan: QuantizationPlan, layout: Layout
+    float_content: bytes,
+    model: Any,
+    network: "nn.Module",
+    plan: QuantizationPlan,
+    layout: Layout,
+    *,
+    calibration: Pictures | None = None,
 ) -> TensorRanges:
     """Give every computed tensor of a float file its range from the plan.
 
@@ -92,16 +103,26 @@ def tensor_ranges(
         float_content: The float ``.tflite`` as bytes.
         model: The same, read.
         network: The network it was converted from, in eval mode.
-        plan: Ranges by node of the exported program, and at least one calibration picture.
+        plan: Ranges by node of the exported program.
         layout: Axis order of the file's input and output.
+        calibration: Pictures for the tensors that the plan has no node for, where there are any.
+
+    Raises:
+        BadInputError: There are such tensors and no pictures.
     """
-    pictures = plan.calibration[:_MATCHING_PICTURES]
-    values = _tensor_values(float_content, model, pictures, layout)
-    by_name = _match(values, _node_values(network, pictures, plan.ranges), plan.ranges)
+    noise = _noise(next(iter(plan.ranges.values())), model, layout)
+    values = _tensor_values(float_content, model, noise, layout)
+    by_name = _match(values, _node_values(network, noise, plan.ranges), plan.ranges)
     _pass_on(model, by_name)
     rest = tuple(name for name in values if name not in by_name)
     if rest:
-        by_name.update(_measure(float_content, model, rest, plan.calibration, layout))
+        if calibration is None:
+            message = (
+                f"{len(rest)} tensors of the TFLite file ({rest[0]} is the first) are not in the plan; "
+                "their ranges have to be measured: give the calibration pictures too"
+            )
+            raise BadInputError(message)
+        by_name.update(_measure(float_content, model, rest, one_by_one(calibration), layout))
     return TensorRanges(by_name=by_name, measured=rest)
 
 
@@ -125,6 +146,15 @@ def to_layout(pictures: NDArray[np.float32], layout: Layout) -> NDArray[np.float
     """Put pictures ``[N, 3, H, W]`` into a file's axis order, contiguous."""
     ordered = pictures.transpose(0, 2, 3, 1) if layout is Layout.NHWC else pictures
     return np.ascontiguousarray(ordered, np.float32)
+
+
+def _noise(observed: TensorRange, model: Any, layout: Layout) -> list[NDArray[np.float32]]:
+    """Give inputs ``[1, 3, H, W]`` to tell tensors apart by: every value of the input's range equally often."""
+    graph, generator = main_graph(model), np.random.default_rng(0)
+    shape = tuple(int(n) for n in graph.tensors[graph.inputs[0]].shape)
+    size = shape[1:3] if layout is Layout.NHWC else shape[2:4]
+    low, high = observed.low, max(observed.high, observed.low + _LEAST_SPREAD)
+    return [generator.uniform(low, high, (1, 3, *size)).astype(np.float32) for _ in range(_MATCHING_PICTURES)]
 
 
 def _match(
@@ -165,7 +195,7 @@ def _pass_on(model: Any, by_name: dict[str, TensorRange]) -> None:
 
 
 def _node_values(
-    network: "nn.Module", pictures: NDArray[np.float32], names: Iterable[str]
+    network: "nn.Module", pictures: Sequence[NDArray[np.float32]], names: Iterable[str]
 ) -> dict[str, list[NDArray[np.float32]]]:
     """Run the exported program and keep the values of the named nodes, in program order."""
     import torch
@@ -183,15 +213,15 @@ def _node_values(
                 kept.setdefault(n.name, []).append(result.numpy().copy())
             return result
 
-    recorder = Recorder(exported_module(network, (pictures.shape[2], pictures.shape[3])))
+    recorder = Recorder(exported_module(network, (pictures[0].shape[2], pictures[0].shape[3])))
     with torch.no_grad():
         for picture in pictures:
-            recorder.run(torch.from_numpy(np.ascontiguousarray(picture[None])))
+            recorder.run(torch.from_numpy(picture))
     return kept
 
 
 def _tensor_values(
-    float_content: bytes, model: Any, pictures: NDArray[np.float32], layout: Layout
+    float_content: bytes, model: Any, pictures: Iterable[NDArray[np.float32]], layout: Layout
 ) -> dict[str, list[NDArray[np.float32]]]:
     """Run the float file and keep the values of every computed tensor."""
     kept: dict[str, list[NDArray[np.float32]]] = {}
@@ -202,7 +232,7 @@ def _tensor_values(
 
 
 def _measure(
-    float_content: bytes, model: Any, names: Iterable[str], pictures: NDArray[np.float32], layout: Layout
+    float_content: bytes, model: Any, names: Iterable[str], pictures: Iterable[NDArray[np.float32]], layout: Layout
 ) -> dict[str, TensorRange]:
     """Measure min-max ranges on the float file itself."""
     wanted = set(names)
@@ -216,9 +246,9 @@ def _measure(
 
 
 def _runs(
-    float_content: bytes, model: Any, pictures: NDArray[np.float32], layout: Layout
+    float_content: bytes, model: Any, pictures: Iterable[NDArray[np.float32]], layout: Layout
 ) -> Iterable[dict[str, NDArray[np.float32]]]:
-    """Yield the value of every computed float tensor, picture by picture."""
+    """Yield the value of every computed float tensor, for each picture ``[1, 3, H, W]``."""
     from ai_edge_litert.interpreter import Interpreter
 
     with warnings.catch_warnings():
@@ -227,7 +257,7 @@ def _runs(
     interpreter.allocate_tensors()
     graph = main_graph(model)
     computed = {i for operator in graph.operators for i in operator.outputs} | set(graph.inputs)
-    for picture in to_layout(pictures, layout):
-        interpreter.set_tensor(graph.inputs[0], picture[None])
+    for picture in pictures:
+        interpreter.set_tensor(graph.inputs[0], to_layout(picture, layout))
         interpreter.invoke()
         yield {tensor_name(graph.tensors[i]): interpreter.get_tensor(i) for i in sorted(computed)}

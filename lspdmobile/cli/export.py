@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lspdmobile.choices import Backend, Layout, Verdict, parse_formats, parse_precisions
+from lspdmobile.choices import Backend, Estimator, Layout, Verdict, parse_formats, parse_precisions
 from lspdmobile.cli.app import app
 from lspdmobile.cli.options import (
     ArchOpt,
@@ -49,6 +49,9 @@ def export(
         typer.Option("--calib", help="Pictures to calibrate on: labelled set or folder; default: bundled."),
     ] = None,
     samples: Annotated[int, typer.Option("--num-calibration-samples", min=1, help="Draw at most this many.")] = 128,
+    estimator: Annotated[
+        Estimator, typer.Option("--estimator", help="How calibrated ranges are made of the values seen.")
+    ] = Estimator.MIN_MAX,
     data: DataOpt = None,
     evaluation_samples: Annotated[
         int | None, typer.Option("--num-evaluation-samples", min=1, help="Judge on at most this many; default: all.")
@@ -107,6 +110,7 @@ def export(
             overwrite=overwrite,
             calibration=calib,
             calibration_samples=samples,
+            estimator=estimator,
             data=data,
             evaluation_samples=evaluation_samples,
             seed=seed,
@@ -128,6 +132,7 @@ def export(
 
 def finish(terminal: Terminal, report: "RunReport", folder: Path, *, json: bool) -> None:
     """Print the parity table and leave with the exit code the verdict asks for."""
+    from lspdmobile.report.calibration import calibration_lines
     from lspdmobile.report.tables import form_lines, note_lines, parity_table, reason_lines
 
     terminal.close()
@@ -137,7 +142,7 @@ def finish(terminal: Terminal, report: "RunReport", folder: Path, *, json: bool)
         terminal.show(parity_table(report), *reason_lines(report, only_failures=True))
         for pair in report.not_taken:
             terminal.show(f"not written: {pair} (the format does not take this precision)")
-        terminal.show(*form_lines(report), *note_lines(report))
+        terminal.show(*form_lines(report), *calibration_lines(report.calibration), *note_lines(report))
         terminal.show(f"verdict: {report.verdict}", f"report: {relative(folder / 'report.html')}")
     if any(a.sha256 is None for a in report.artifacts):
         raise typer.Exit(_CONVERSION_FAILED)
@@ -151,7 +156,7 @@ def _intention(request: "ExportRequest", taken: list[str], left: list[str]) -> s
     lines = [
         f"student      {request.student.name}, {rows}x{columns}, {request.student.skeleton.name}",
         f"write        {', '.join(taken)}",
-        f"calibrate on {request.calibration or 'bundled pictures'}",
+        f"calibrate on {request.calibration or 'bundled pictures'}, {request.estimator}",
         f"judge on     {request.data or 'bundled pictures'}, {budget}",
         f"into         {request.output_dir}{' (exists)' if request.output_dir.exists() else ''}",
     ]

@@ -1,6 +1,7 @@
 """Views: pictures cut and resized by the preprocess contract, with their labels where there are any."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -14,7 +15,7 @@ from lspdmobile.errors import BadInputError
 from lspdmobile.preprocess import Crop, PreprocessContract
 from lspdmobile.skeleton import Skeleton
 
-__all__ = ["Views", "load_views", "relabelled", "view_of"]
+__all__ = ["ViewFiles", "Views", "find_views", "load_views", "relabelled", "started_digest", "view_of"]
 
 _FEWEST_SHARED_JOINTS: Final = 6
 
@@ -53,9 +54,14 @@ class Views:
 
     def sha256(self) -> str:
         """Hash the names and pixels in order."""
-        digest = hashlib.sha256("\n".join(self.names).encode())
+        digest = started_digest(self.names)
         digest.update(np.ascontiguousarray(self.pixels).tobytes())
         return digest.hexdigest()
+
+
+def started_digest(names: Iterable[str]) -> "hashlib._Hash":
+    """Begin the hash of views; their pixels, uint8 in C order, are to follow."""
+    return hashlib.sha256("\n".join(names).encode())
 
 
 def load_views(
@@ -80,6 +86,19 @@ def load_views(
     Raises:
         BadInputError: Nothing usable is there, or ``limit`` is below 1.
     """
+    return find_views(path, contract, skeleton, split=split, limit=limit, seed=seed).read()
+
+
+def find_views(
+    path: Path,
+    contract: PreprocessContract,
+    skeleton: Skeleton,
+    *,
+    split: str = "val",
+    limit: int | None = None,
+    seed: int = 0,
+) -> "ViewFiles":
+    """Find the views that :func:`load_views` reads, without reading a picture; arguments and errors are the same."""
     if limit is not None and limit < 1:
         message = f"{path}: at least 1 picture is needed, {limit} asked for"
         raise BadInputError(message)
@@ -89,26 +108,77 @@ def load_views(
         persons = ()
     files = [p.picture for p in persons] if persons else list_pictures(path)
     chosen = _drawn(len(files), limit, seed)
-    crops: list[Crop] = []
-    pixels = np.empty((len(chosen), *contract.input_size, 3), np.uint8)
-    for row, index in enumerate(chosen):
-        picture = read_picture(files[index])
-        person = persons[index] if persons else None
-        crop = contract.crop_for(
+    return ViewFiles(
+        source=str(path),
+        files=tuple(files[i] for i in chosen),
+        persons=tuple(persons[i] for i in chosen) if persons else (),
+        contract=contract,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewFiles:
+    """Views whose pictures are read one by one, each time they are asked for.
+
+    Attributes:
+        source: Where the pictures are, for reports.
+        files: The picture of each view.
+        persons: Labels in the student's skeleton, one per view; empty without labels.
+        contract: How to cut and resize.
+    """
+
+    source: str
+    files: tuple[Path, ...]
+    persons: tuple[Person, ...]
+    contract: PreprocessContract
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """Read each view: RGB ``[rows, columns, 3]``, input-sized, not normalised.
+
+        Raises:
+            BadInputError: A picture cannot be read, or a person not be cut out of it.
+        """
+        for index in range(len(self)):
+            yield self._view(index)[0]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """File name of each view."""
+        return tuple(file.name for file in self.files)
+
+    def inputs(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+        """Give normalised inputs float32 ``[n, 3, rows, columns]`` of a stretch of the views."""
+        wanted = range(len(self))[start:stop]
+        return np.stack([self.contract.normalise(self._view(index)[0]) for index in wanted])
+
+    def read(self) -> Views:
+        """Read all of them."""
+        crops: list[Crop] = []
+        pixels = np.empty((len(self), *self.contract.input_size, 3), np.uint8)
+        for index in range(len(self)):
+            pixels[index], crop = self._view(index)
+            crops.append(crop)
+        return Views(
+            source=self.source,
+            names=self.names,
+            pixels=pixels,
+            crops=tuple(crops),
+            persons=self.persons,
+            contract=self.contract,
+        )
+
+    def _view(self, index: int) -> tuple[NDArray[np.uint8], Crop]:
+        picture = read_picture(self.files[index])
+        person = self.persons[index] if self.persons else None
+        crop = self.contract.crop_for(
             (picture.shape[0], picture.shape[1]),
             keypoints=person.keypoints if person else None,
             box=person.box if person else None,
         )
-        pixels[row] = contract.cut(picture, crop)
-        crops.append(crop)
-    return Views(
-        source=str(path),
-        names=tuple(files[i].name for i in chosen),
-        pixels=pixels,
-        crops=tuple(crops),
-        persons=tuple(persons[i] for i in chosen) if persons else (),
-        contract=contract,
-    )
+        return self.contract.cut(picture, crop), crop
 
 
 def relabelled(labelled: LabelledSet, skeleton: Skeleton) -> tuple[Person, ...]:

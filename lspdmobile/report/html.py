@@ -17,6 +17,7 @@ from PIL import Image
 
 from lspdmobile.choices import Verdict
 from lspdmobile.drawing import draw_skeleton
+from lspdmobile.report.calibration import calibration_lines
 from lspdmobile.report.schema import ParityEntry, Report
 from lspdmobile.report.style import style_sheet
 from lspdmobile.report.tables import (
@@ -80,6 +81,7 @@ def render_html(report: Report, *, worst: Sequence[WorstPicture] = ()) -> str:
         _banner(report),
         _section("Parity", _parity(report)),
         _section("Why", _reasons(report)),
+        _section("Calibration", _calibration(report)),
         _section("Largest drifts", _pictures(worst)),
         _section("Joints", _joints(report)),
         _section("Artifacts", _artifacts(report)),
@@ -152,6 +154,15 @@ def _reasons(report: Report) -> str:
         for reason in (*a.reasons, *a.notes)
     ]
     return "<ul>\n" + "\n".join(items) + "\n</ul>" if items else ""
+
+
+def _calibration(report: Report) -> str:
+    entry = report.calibration
+    if entry is None:
+        return ""
+    items = "".join(f"\n<li>{escape(line)}</li>" for line in calibration_lines(entry)) or "\n<li>nothing found</li>"
+    made = f"{entry.estimator} ranges of {entry.pictures} pictures ({entry.source})"
+    return f"<p>{escape(made)}</p>\n<ul>{items}\n</ul>"
 
 
 def _joints(report: Report) -> str:

@@ -17,6 +17,7 @@ from lspdmobile.choices import Backend, Format, Layout, Precision, Verdict
 from lspdmobile.deviation import Deviation
 from lspdmobile.parity.compare import Parity
 from lspdmobile.parity.drop import MetricDrop
+from lspdmobile.report.calibration import CalibrationEntry
 from lspdmobile.report.files import Entry, File, read_file
 from lspdmobile.report.manifest import (
     FileEntry,
@@ -282,6 +283,7 @@ class Report(File):
     artifacts: tuple[ArtifactEntry, ...]
     verdict: Verdict
     environment: dict[str, str]
+    calibration: CalibrationEntry | None = None
 
     @property
     def fused_networks(self) -> tuple[FusionEntry, ...]:

@@ -201,9 +201,9 @@ def test_w8a16_says_that_xnnpack_leaves_it(emitted: dict[Precision, Artifact]) -
     assert "XNNPACK has no int16 kernels" in emitted[Precision.W8A16].notes[0]
 
 
-def test_an_integer_plan_without_pictures_is_refused(world: "World") -> None:
+def test_an_integer_plan_without_ranges_is_refused(world: "World") -> None:
     request = replace(world.request(Precision.FP32, "x.tflite"), plan=QuantizationPlan(precision=Precision.W8A8))
-    with pytest.raises(BadInputError, match="pass --calib"):
+    with pytest.raises(BadInputError, match="calibrate the network first"):
         tflite.emit(request)
 
 

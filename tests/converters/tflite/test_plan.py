@@ -8,6 +8,7 @@ from converters.tflite.flatbuffer import main_graph, operators, read_model, tens
 from converters.tflite.plan import TensorRanges, recipe_for, tensor_ranges, to_layout, wanted_scale
 from lspdmobile.artifact import Artifact
 from lspdmobile.choices import Layout, Precision
+from lspdmobile.errors import BadInputError
 from quantization.affine import activation_grid
 from quantization.plan import QuantizationPlan, TensorRange
 
@@ -62,8 +63,10 @@ def test_a_network_with_other_weights_matches_nothing_but_its_input(
     other = copy.deepcopy(world.network)
     for parameter in other.parameters():
         parameter.data = parameter.data * 1.5 + 0.01
-    found = tensor_ranges(float_file, read_model(float_file), other, plan, Layout.NHWC)
+    found = tensor_ranges(float_file, read_model(float_file), other, plan, Layout.NHWC, calibration=world.pictures)
     assert len(found.measured) == 28  # all but the input and its padding
+    with pytest.raises(BadInputError, match=r"28 tensors .* give the calibration pictures"):
+        tensor_ranges(float_file, read_model(float_file), other, plan, Layout.NHWC)
 
 
 def test_the_wanted_scale_is_that_of_the_plan_s_own_arithmetic() -> None:

@@ -26,7 +26,7 @@ def _written(report: Report, folder: Path) -> dict[str, Any]:
 
 def test_the_keys_are_those_of_the_contract_in_its_order(report: Report, tmp_path: Path) -> None:
     fields = _written(report, tmp_path)
-    assert list(fields) == TOP_KEYS
+    assert list(fields)[: len(TOP_KEYS)] == TOP_KEYS
     artifact = fields["artifacts"][0]
     assert list(artifact)[: len(ARTIFACT_KEYS)] == ARTIFACT_KEYS
     assert {"delegated", "total", "fraction", "not_delegated"} <= set(artifact["delegation"])
