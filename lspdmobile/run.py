@@ -20,6 +20,8 @@ from lspdmobile.environment import environment
 from lspdmobile.fusion_entries import fusion_entry, fusion_file
 from lspdmobile.measuring import Progress, reference_of
 from lspdmobile.preparing import prepared
+from lspdmobile.repairing import repaired
+from lspdmobile.report.repair import RepairEntry
 from lspdmobile.report.schema import ArtifactEntry, FusionEntry, ReferenceEntry, StudentEntry
 from lspdmobile.request import ExportRequest, pairs_of
 from lspdmobile.run_folder import (
@@ -64,19 +66,23 @@ def export(request: ExportRequest, progress: Progress) -> RunReport:
         sources = prepared(request, targets, tried, calibrator, progress)
         calibration = calibrator.entry(evaluation_set)
         reference = reference_of(student, evaluation_set, progress)
+        scanned = calibration_set.inputs(0, _SCANNED)
+        repairs: tuple[RepairEntry, ...] = ()
+        if request.repair:
+            sources, repairs = repaired(sources, reference, scanned, request.gate, progress)
         job = Job(
             request=request,
             prepared=sources,
             reference=reference,
             folder=folder,
             progress=progress,
-            scanned=calibration_set.views.inputs(0, _SCANNED),
+            scanned=scanned,
             calibration=calibration_set,
         )
         judged = [judged_artifact(job, form, precision) for form, precision in targets]
         entries = [j.entry for j in judged]
         fusion = fusion_entry(job, entries)
-        report = _report(job, fusion, entries).model_copy(update={"calibration": calibration})
+        report = _report(job, fusion, entries, repairs).model_copy(update={"calibration": calibration})
         progress("write report", 0, 1)
         contents = RunContents(
             report=report,
@@ -106,7 +112,7 @@ def _pictures(request: ExportRequest) -> tuple[Views, CalibrationPictures]:
     return evaluation_set.read(), CalibrationPictures(calibration_set)
 
 
-def _report(job: Job, fusion: FusionEntry, entries: list[ArtifactEntry]) -> RunReport:
+def _report(job: Job, fusion: FusionEntry, entries: list[ArtifactEntry], repairs: tuple[RepairEntry, ...]) -> RunReport:
     request, student, sources = job.request, job.request.student, list(job.prepared.values())
     before = sources[0].fused.certificate.before
     views, scores = job.reference.views, job.reference.scores
@@ -135,6 +141,7 @@ def _report(job: Job, fusion: FusionEntry, entries: list[ArtifactEntry]) -> RunR
         artifacts=tuple(entries),
         verdict=Verdict.PASS if passed else Verdict.FAIL,
         environment=environment(),
+        repairs=repairs,
         not_taken=tuple(f"{f} {p}" for f, p in pairs_of(request)[1]),
         gate=GateEntry(max_drop=request.gate.max_drop, drop_type=request.gate.drop_type),
         evaluation=EvaluationEntry(samples=request.evaluation_samples, seed=request.seed, threads=request.threads),

@@ -10,9 +10,9 @@ after it); the others, such as bilinear resize and ELU, stay float between a deq
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,18 @@ from lspdmobile.errors import BadInputError, EnvironmentLacksError
 from quantization.affine import SMALLEST_SCALE, AffineGrid, smallest_weight_scale
 from quantization.plan import QuantizationPlan, TensorRange
 
-__all__ = ["activation_grids", "exported_module", "quantized_module", "weight_scales_by_node"]
+__all__ = [
+    "activation_grids",
+    "exported_module",
+    "float_layers",
+    "quantized_module",
+    "weight_scales_by_node",
+    "weights_by_node",
+]
+
+_ACTIVATIONS: Final = ("aten.relu", "aten.hardtanh", "aten.clamp")
+"""What is fused into the operator before it, by how its name begins."""
+_LAYERS: Final = ("aten.conv", "aten.linear")
 
 
 def exported_module(network: nn.Module, input_size: tuple[int, int]) -> GraphModule:
@@ -66,14 +77,15 @@ def quantized_module(
     try:
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-        quantizer = _quantizer()
+        _quantizer()
     except ImportError as error:
         message = f"w8a8 needs the package {error.name}: pip install 'lspdmobile[executorch]'"
         raise EnvironmentLacksError(message) from error
     exported = exported_module(network, input_size)
     _refuse_batch_norm(exported)
+    kept = _with_fused(exported, plan.kept_float)
     with _quiet(), torch.no_grad():
-        prepared = prepare_pt2e(exported, quantizer)
+        prepared = prepare_pt2e(exported, _quantizer(kept))
         _load(prepared, plan)
         converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_quantize)
     return converted
@@ -101,11 +113,32 @@ def weight_scales_by_node(module: GraphModule) -> dict[str, Tensor]:
     return scales
 
 
-def _quantizer() -> Any:
+def weights_by_node(module: GraphModule) -> dict[str, Tensor]:
+    """Read back what every int8 weight of a quantized module stands for, by the name of the node that uses it."""
+    weights: dict[str, Tensor] = {}
+    for node in module.graph.nodes:
+        if node.target is torch.ops.quantized_decomposed.dequantize_per_channel.default:
+            integers, scales, zero_points = (_constant(module, argument) for argument in node.args[:3])
+            value = node.target(integers, scales, zero_points, *node.args[3:])
+            weights.update({user.name: value for user in node.users})
+    return weights
+
+
+def float_layers(module: GraphModule) -> tuple[str, ...]:
+    """Name the nodes of a quantized module that compute with float weights."""
+    integer = weight_scales_by_node(module)
+    layers = (node.name for node in module.graph.nodes if str(node.target).startswith(_LAYERS))
+    return tuple(name for name in layers if name not in integer)
+
+
+def _quantizer(kept_float: Collection[str] = ()) -> Any:
     """Give the XNNPACK quantizer with plain min-max observers and no needless floor under the scales.
 
     Its stock configuration keeps histograms and floors every scale at 2^-12, which would flatten small heatmap weights.
     Its patterns with batch norm are left out: fused networks have none, and looking for them costs seconds.
+
+    Args:
+        kept_float: Names of nodes that are not quantized; of what is fused, one name is enough.
     """
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
     from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
@@ -130,7 +163,23 @@ def _quantizer() -> Any:
     )
     quantizer = XNNPACKQuantizer()
     quantizer.SUPPORTED_PATTERNS = [each for each in quantizer.SUPPORTED_PATTERNS if "bn" not in each.name]
-    return quantizer.set_global(QuantizationConfig(activation, activation, weight, None, False))
+    quantizer.set_global(QuantizationConfig(activation, activation, weight, None, False))
+    return quantizer.set_filter_function(lambda node: node.name not in kept_float)
+
+
+def _with_fused(exported: GraphModule, kept_float: Collection[str]) -> frozenset[str]:
+    """Add to the names of operators that stay in float those they are fused with: the operator before a ReLU.
+
+    Raises:
+        BadInputError: A name is not in the network.
+    """
+    nodes = {node.name: node for node in exported.graph.nodes}
+    if unknown := sorted(set(kept_float) - nodes.keys()):
+        message = f"the plan keeps {', '.join(unknown)} in float, which the network does not have; plan it again"
+        raise BadInputError(message)
+    activations = [nodes[name] for name in kept_float if str(nodes[name].target).startswith(_ACTIVATIONS)]
+    sources = (source for node in activations for source in node.all_input_nodes)
+    return frozenset((*kept_float, *(source.name for source in sources if len(source.users) == 1)))
 
 
 def _refuse_batch_norm(exported: GraphModule) -> None:

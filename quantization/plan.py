@@ -78,6 +78,8 @@ class QuantizationPlan:
         precision: How weights and activations are stored.
         ranges: Node name in the exported program of the fused network to its calibrated range; the input's name is
             the program's own placeholder name. Empty for float precisions.
+        kept_float: Names of the nodes whose operators stay in float (``w8a8`` only); of a ReLU, with the operator it is
+            fused into.
         estimation: How the ranges were made.
         calibration_pictures: Of how many pictures.
         calibration_sha256: Hash of the calibration inputs; empty where none were used.
@@ -85,6 +87,7 @@ class QuantizationPlan:
 
     precision: Precision
     ranges: Mapping[str, TensorRange] = field(default_factory=dict)
+    kept_float: frozenset[str] = frozenset()
     estimation: Estimation = field(default_factory=Estimation)
     calibration_pictures: int = 0
     calibration_sha256: str = ""
@@ -98,6 +101,7 @@ class QuantizationPlan:
             "activations": self._activations(),
             "calibration_pictures": self.calibration_pictures,
             "calibration_sha256": self.calibration_sha256,
+            "kept_float": sorted(self.kept_float),
             "ranges": {name: [r.low, r.high] for name, r in self.ranges.items()},
         }
         other = {name: r.estimator.value for name, r in self.ranges.items() if r.estimator is not None}
@@ -118,6 +122,7 @@ class QuantizationPlan:
                     name: TensorRange(low=float(low), high=float(high), estimator=other.get(name))
                     for name, (low, high) in fields["ranges"].items()
                 },
+                kept_float=frozenset(map(str, fields.get("kept_float", ()))),
                 estimation=_estimation(fields.get("activations")),
                 calibration_pictures=int(fields.get("calibration_pictures", 0)),
                 calibration_sha256=str(fields["calibration_sha256"]),

@@ -58,11 +58,11 @@ def emit(request: EmitRequest) -> Artifact:
     """
     _check(request)
     start = time.perf_counter()
-    content, grids = _compile(request)
+    content, grids, float_layers = _compile(request)
     request.path.write_bytes(content)
     try:
         program = read_program(request.path)
-        graphs = check_precision(request.path, program, request.plan.precision)
+        graphs = check_precision(request.path, program, request.plan.precision, float_layers=len(float_layers))
         if request.plan.precision is Precision.W8A8:
             check_grids(request.path, graphs, grids)
     except LspdmobileError:
@@ -95,8 +95,8 @@ def _check(request: EmitRequest) -> None:
         raise ValueError(message)
 
 
-def _compile(request: EmitRequest) -> "tuple[bytes, Mapping[str, AffineGrid]]":
-    """Give the file's bytes and the grids it must hold."""
+def _compile(request: EmitRequest) -> "tuple[bytes, Mapping[str, AffineGrid], tuple[str, ...]]":
+    """Give the file's bytes, the grids it must hold, and the layers that the plan keeps in float."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -114,20 +114,20 @@ def _compile(request: EmitRequest) -> "tuple[bytes, Mapping[str, AffineGrid]]":
         raise ConversionError(message) from error
 
 
-def _lowered(request: EmitRequest) -> "tuple[bytes, Mapping[str, AffineGrid]]":
+def _lowered(request: EmitRequest) -> "tuple[bytes, Mapping[str, AffineGrid], tuple[str, ...]]":
     import torch
 
     from converters.executorch.lowering import lower
-    from quantization.graph import activation_grids, quantized_module
+    from quantization.graph import activation_grids, float_layers, quantized_module
 
-    network, grids = request.network, dict[str, "AffineGrid"]()
+    network, grids, floats = request.network, dict[str, "AffineGrid"](), tuple[str, ...]()
     if request.plan.precision is Precision.W8A8:
         network = module = quantized_module(network, request.plan, request.input_size)
-        grids = activation_grids(module)
+        grids, floats = activation_grids(module), float_layers(module)
     with torch.no_grad():
         exported = torch.export.export(network, (torch.zeros(1, 3, *request.input_size),))
     metadata = json.dumps(dict(request.metadata), ensure_ascii=False)
-    return lower(exported, {METADATA_METHOD: metadata}), grids
+    return lower(exported, {METADATA_METHOD: metadata}), grids, floats
 
 
 def _notes(request: EmitRequest) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from quantization.affine import AffineGrid
 
 __all__ = ["activation_grids", "check_grids", "check_precision"]
 
+_FLOAT: Final = ("float32",) * 3
 _SCALE_TOLERANCE: Final = 1e-6
 
 
@@ -24,7 +25,7 @@ def activation_grids(graphs: tuple[XnnGraph, ...]) -> frozenset[tuple[float, int
     )
 
 
-def check_precision(path: Path, program: Any, precision: Precision) -> tuple[XnnGraph, ...]:
+def check_precision(path: Path, program: Any, precision: Precision, *, float_layers: int = 0) -> tuple[XnnGraph, ...]:
     """Compare what a file holds with what was asked for.
 
     Args:
@@ -32,6 +33,7 @@ def check_precision(path: Path, program: Any, precision: Precision) -> tuple[Xnn
         program: Read back from ``path``.
         precision: ``fp32``: every layer with weights in XNNPACK is float32 throughout. ``w8a8``: every layer with
             weights is in XNNPACK, there is at least one, and its input, weights and output are int8.
+        float_layers: How many layers with weights the plan keeps in float; exactly as many have to be.
 
     Returns:
         The file's XNNPACK graphs.
@@ -43,10 +45,13 @@ def check_precision(path: Path, program: Any, precision: Precision) -> tuple[Xnn
     integer = precision is Precision.W8A8
     wanted = ("int8" if integer else "float32",) * 3
     layers = [_types(node) for graph in graphs for node in graph.nodes if node.filter is not None]
+    floats = [types for types in layers if integer and types == _FLOAT]
     wrong = {" x ".join(types[:2]) + " to " + types[2] for types in layers if types != wanted}
+    if len(floats) == float_layers:
+        wrong.discard(" x ".join(_FLOAT[:2]) + " to " + _FLOAT[2])
     if integer:
         wrong |= {op.name for op in forward_plan(program).operators if "conv" in op.name or "mm" in op.name}
-    if wrong or (integer and not layers):
+    if wrong or (integer and len(layers) == len(floats)) or len(floats) < float_layers:
         found = ", ".join(sorted(wrong)) or "no layer with weights"
         message = f"{path}: {precision} was asked for, but the file computes {found}"
         raise ConversionError(message)

@@ -80,7 +80,12 @@ def export(
     threads: ThreadsOpt = 1,
     arch: ArchOpt = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Keep operations in float32 that float16 does not hold (Core ML fp16, w8).")
+        bool,
+        typer.Option(
+            "--repair",
+            help="Keep in float what does not pass otherwise: operations float16 does not hold (Core ML fp16, w8), "
+            "operators that cost int8 its accuracy (w8a8).",
+        ),
     ] = False,
     overwrite: OverwriteOpt = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and stop.")] = False,
@@ -133,7 +138,7 @@ def export(
 def finish(terminal: Terminal, report: "RunReport", folder: Path, *, json: bool) -> None:
     """Print the parity table and leave with the exit code the verdict asks for."""
     from lspdmobile.report.calibration import calibration_lines
-    from lspdmobile.report.tables import form_lines, note_lines, parity_table, reason_lines
+    from lspdmobile.report.tables import form_lines, note_lines, parity_table, reason_lines, repair_lines
 
     terminal.close()
     if json:
@@ -142,7 +147,8 @@ def finish(terminal: Terminal, report: "RunReport", folder: Path, *, json: bool)
         terminal.show(parity_table(report), *reason_lines(report, only_failures=True))
         for pair in report.not_taken:
             terminal.show(f"not written: {pair} (the format does not take this precision)")
-        terminal.show(*form_lines(report), *calibration_lines(report.calibration), *note_lines(report))
+        terminal.show(*form_lines(report), *repair_lines(report))
+        terminal.show(*calibration_lines(report.calibration), *note_lines(report))
         terminal.show(f"verdict: {report.verdict}", f"report: {relative(folder / 'report.html')}")
     if any(a.sha256 is None for a in report.artifacts):
         raise typer.Exit(_CONVERSION_FAILED)

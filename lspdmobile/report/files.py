@@ -1,15 +1,24 @@
 """What ``report.json`` and ``manifest.json`` have in common: how they are modelled, written and read."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from lspdmobile.errors import BadInputError
 
-__all__ = ["Entry", "File", "read_file"]
+__all__ = ["Entry", "File", "Number", "read_file"]
+
+
+def _finite_or_none(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
+"""A number, or null where there is none."""
 
 
 class Entry(BaseModel):

@@ -29,6 +29,8 @@ from lspdmobile.report.tables import (
     milliseconds,
     parity_rows,
     pixels,
+    repair_lines,
+    repair_rows,
     size,
 )
 from lspdmobile.skeleton import Skeleton
@@ -86,6 +88,7 @@ def render_html(report: Report, *, worst: Sequence[WorstPicture] = ()) -> str:
         _section("Joints", _joints(report)),
         _section("Artifacts", _artifacts(report)),
         _section("Blocks", _forms(report)),
+        _section("Repair", _repairs(report)),
         *(
             _section(f"Fusion certificate, {fused_name(report, each)}", _facts(each.certificate))
             for each in report.fused_networks
@@ -213,6 +216,16 @@ def _forms(report: Report) -> str:
     return (
         _table("Forms that the targets chose, by their prices", headings, rows) if (rows := form_rows(report)) else ""
     )
+
+
+def _repairs(report: Report) -> str:
+    """Lay out every network that was judged, smallest first, and why operators stay in float."""
+    rows = repair_rows(report)
+    if not rows:
+        return ""
+    headings = ("artifacts", "operators in float", "weights grow by", "drop in points", "drift px p95", "verdict")
+    causes = "\n".join(f"<li>{escape(line.strip())}</li>" for line in repair_lines(report))
+    return f"<ul>\n{causes}\n</ul>\n" + _table("Every network that was judged", headings, rows)
 
 
 def _about(report: Report) -> dict[str, object]:

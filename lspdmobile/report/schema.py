@@ -5,12 +5,11 @@ SNR of identical heatmaps, the drift of heatmaps with NaN) are ``null``. Fractio
 (hundredths), sizes in bytes, times in the unit their name says.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from lspdmobile.artifact import Delegation
 from lspdmobile.choices import Backend, Format, Layout, Precision, Verdict
@@ -18,7 +17,7 @@ from lspdmobile.deviation import Deviation
 from lspdmobile.parity.compare import Parity
 from lspdmobile.parity.drop import MetricDrop
 from lspdmobile.report.calibration import CalibrationEntry
-from lspdmobile.report.files import Entry, File, read_file
+from lspdmobile.report.files import Entry, File, Number, read_file
 from lspdmobile.report.manifest import (
     FileEntry,
     GoldenEntry,
@@ -29,6 +28,7 @@ from lspdmobile.report.manifest import (
     file_entries,
     read_manifest,
 )
+from lspdmobile.report.repair import RepairEntry
 
 __all__ = [
     "ArtifactEntry",
@@ -54,13 +54,6 @@ __all__ = [
 ]
 
 REPORT_SCHEMA_VERSION: Final = 1
-
-
-def _finite_or_none(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
 
 
 class DriftEntry(Entry):
@@ -284,6 +277,7 @@ class Report(File):
     verdict: Verdict
     environment: dict[str, str]
     calibration: CalibrationEntry | None = None
+    repairs: tuple[RepairEntry, ...] = ()
 
     @property
     def fused_networks(self) -> tuple[FusionEntry, ...]:

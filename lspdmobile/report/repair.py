@@ -1,0 +1,50 @@
+"""What ``--repair`` did to an int8 plan, as part of ``report.json``."""
+
+from lspdmobile.report.files import Entry, Number
+
+__all__ = ["OperatorEntry", "RepairEntry", "TrialEntry"]
+
+
+class OperatorEntry(Entry):
+    """Operators that stay in float together, the share of the noise they made, and why they made it."""
+
+    name: str
+    kind: str
+    units: tuple[str, ...]
+    share: float
+    cause: str
+
+
+class TrialEntry(Entry):
+    """One network that was judged: operators in float, what the weights grew by, drop in points, drift in pixels."""
+
+    kept_float: int
+    extra_bytes: int
+    drop: Number
+    drift_p95_px: Number
+    passed: bool
+
+
+class RepairEntry(Entry):
+    """A repair: of which artifacts, whether a network passed, what stays in float and why, and every network judged.
+
+    ``operators`` is how many there are, ``weight_bytes`` their int8 weights, ``extra_bytes`` what those grow by.
+    ``snr_db`` is that of the heatmaps before; ``exhaustive`` how many evaluations a ranking on the metric would take.
+    """
+
+    artifacts: tuple[str, ...]
+    passed: bool
+    operators: int
+    kept_float: tuple[str, ...]
+    weight_bytes: int
+    extra_bytes: int
+    snr_db: float
+    causes: tuple[OperatorEntry, ...]
+    trials: tuple[TrialEntry, ...]
+    exhaustive: int
+
+    @property
+    def chosen(self) -> TrialEntry:
+        """Give what was judged of the choice."""
+        wanted = len(self.kept_float), self.extra_bytes
+        return next(trial for trial in self.trials if (trial.kept_float, trial.extra_bytes) == wanted)
