@@ -66,7 +66,7 @@ def export(request: ExportRequest, progress: Progress) -> RunReport:
         sources = prepared(request, targets, tried, calibrator, progress)
         calibration = calibrator.entry(evaluation_set)
         reference = reference_of(student, evaluation_set, progress)
-        scanned = calibration_set.inputs(0, _SCANNED)
+        scanned = calibration_set.views.inputs(0, _SCANNED)
         repairs: tuple[RepairEntry, ...] = ()
         if request.repair:
             sources, repairs = repaired(sources, reference, scanned, request.gate, progress)

@@ -7,7 +7,7 @@ written is read back: a file whose convolution weights did not get the precision
 import time
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,7 +100,7 @@ def emit(request: EmitRequest) -> Artifact:
     add_metadata(model, request.metadata)
     request.path.write_bytes(to_bytes(model))
     written = read_model(request.path)
-    require_precision(written, precision, request.path)
+    require_precision(written, precision, request.path, kept_float=ranges.kept_float)
     return Artifact(
         path=request.path,
         format=Format.TFLITE,
@@ -111,13 +111,23 @@ def emit(request: EmitRequest) -> Artifact:
     )
 
 
-def require_precision(model: Any, precision: Precision, path: Path) -> None:
+def require_precision(model: Any, precision: Precision, path: Path, *, kept_float: Collection[str] = ()) -> None:
     """Check that every convolution's weights, its arithmetic, and the borders are what a precision promises.
+
+    Args:
+        model: Read back from disk.
+        precision: What was asked for.
+        path: For messages.
+        kept_float: Tensors whose operators have to be in float32 instead.
 
     Raises:
         ConversionError: A convolution kept other weights or computes in another type, or a border is not float32.
     """
-    wrong = [fault for name, op, graph in operators(model) if (fault := _fault(model, name, op, graph, precision))]
+    wrong = [
+        fault
+        for name, op, graph in operators(model)
+        if (fault := _fault(model, name, op, graph, _promised(graph, op, precision, kept_float)))
+    ]
     if wrong:
         message = (
             f"{path.name}: {len(wrong)} convolutions are not {precision}, first {wrong[0]}; "
@@ -129,6 +139,12 @@ def require_precision(model: Any, precision: Precision, path: Path) -> None:
         if (found := dtype_name(graph.tensors[index])) != "float32":
             message = f"{path.name}: {tensor_name(graph.tensors[index])} is {found}, not float32"
             raise ConversionError(message)
+
+
+def _promised(graph: Any, operator: Any, precision: Precision, kept_float: Collection[str]) -> Precision:
+    """Give the precision of one operator."""
+    kept = any(tensor_name(graph.tensors[index]) in kept_float for index in operator.outputs)
+    return Precision.FP32 if kept else precision
 
 
 def _fault(model: Any, name: str, operator: Any, graph: Any, precision: Precision) -> str | None:
@@ -145,7 +161,7 @@ def _fault(model: Any, name: str, operator: Any, graph: Any, precision: Precisio
 
 def _quantize(float_content: bytes, precision: Precision, ranges: TensorRanges) -> bytes:
     """Rewrite a float file with ai-edge-quantizer; give the file's bytes."""
-    recipe = recipe_for(precision)
+    recipe = recipe_for(precision, ranges.kept_float)
     from ai_edge_quantizer.quantizer import Quantizer
 
     statistics = {

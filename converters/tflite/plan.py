@@ -7,6 +7,7 @@ operator before it; the tensor then equals the ReLU's node. Operators that only 
 input's range on, as the TFLite specification demands.
 """
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from converters.tflite.flatbuffer import main_graph, missing, op_name, tensor_name
 from lspdmobile.choices import Layout, Precision
-from lspdmobile.errors import BadInputError
+from lspdmobile.errors import BadInputError, ConversionError
 from quantization.pictures import Pictures, one_by_one
 from quantization.plan import QuantizationPlan, TensorRange
 
@@ -42,18 +43,22 @@ class TensorRanges:
         by_name: Tensor name to range.
         measured: Names the plan had no node for; their smallest and largest value was measured on the float file over
             the calibration pictures.
+        kept_float: Names of the tensors whose operators the plan keeps in float, and of what only pads, resizes or
+            reorders for these operators alone.
     """
 
     by_name: Mapping[str, TensorRange]
     measured: tuple[str, ...]
+    kept_float: tuple[str, ...] = ()
 
 
-def recipe_for(precision: Precision) -> Any:
+def recipe_for(precision: Precision, kept_float: Iterable[str] = ()) -> Any:
     """Give ai-edge-quantizer's recipe; weights are symmetric and per channel, input and output stay float32.
 
     - ``fp16``: convolution weights stored as float16, computed in float.
     - ``w8``: weights stored as int8 and dequantized before use (weight-only), so activations are never rounded.
-    - ``w8a8``, ``w8a16``: static; int8 weights, int8 asymmetric or int16 symmetric activations.
+    - ``w8a8``, ``w8a16``: static; int8 weights, int8 asymmetric or int16 symmetric activations; but for the operators
+      that give the tensors of ``kept_float``.
 
     Raises:
         ValueError: fp32, which needs no recipe.
@@ -82,6 +87,12 @@ def recipe_for(precision: Precision) -> Any:
             manager.add_static_config(**everything, activation_num_bits=bits, weight_num_bits=8)
             for border in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
                 manager.add_quantization_config(".*", border, algorithm_key=AlgorithmName.NO_QUANTIZE)
+            for name in kept_float:
+                manager.add_quantization_config(
+                    f"^{re.escape(name)};?$",
+                    TFLOperationName.ALL_SUPPORTED,
+                    algorithm_key=AlgorithmName.NO_QUANTIZE,
+                )
         case _:
             message = f"{precision} needs no recipe"
             raise ValueError(message)
@@ -109,10 +120,13 @@ def tensor_ranges(
 
     Raises:
         BadInputError: There are such tensors and no pictures.
+        ConversionError: An operator that is to stay in float is not one of the file's.
     """
     noise = _noise(next(iter(plan.ranges.values())), model, layout)
     values = _tensor_values(float_content, model, noise, layout)
-    by_name = _match(values, _node_values(network, noise, plan.ranges), plan.ranges)
+    nodes = _match(values, _node_values(network, noise, plan.ranges))
+    kept = _kept_float(model, nodes, plan)
+    by_name = {name: plan.ranges[node] for name, node in nodes.items()}
     _pass_on(model, by_name)
     rest = tuple(name for name in values if name not in by_name)
     if rest:
@@ -123,7 +137,7 @@ def tensor_ranges(
             )
             raise BadInputError(message)
         by_name.update(_measure(float_content, model, rest, one_by_one(calibration), layout))
-    return TensorRanges(by_name=by_name, measured=rest)
+    return TensorRanges(by_name=by_name, measured=rest, kept_float=kept)
 
 
 def activation_scales(model: Any) -> dict[str, float]:
@@ -160,14 +174,13 @@ def _noise(observed: TensorRange, model: Any, layout: Layout) -> list[NDArray[np
 def _match(
     values: Mapping[str, list[NDArray[np.float32]]],
     nodes: Mapping[str, list[NDArray[np.float32]]],
-    ranges: Mapping[str, TensorRange],
-) -> dict[str, TensorRange]:
+) -> dict[str, str]:
     """Pair tensors with the nodes of equal values; of several that fit, the last in program order was kept."""
-    matched: dict[str, TensorRange] = {}
+    matched: dict[str, str] = {}
     for name, tensor in values.items():
         fits = [node for node, wanted in nodes.items() if _same(tensor, wanted)]
         if fits:
-            matched[name] = ranges[fits[-1]]
+            matched[name] = fits[-1]
     return matched
 
 
@@ -192,6 +205,28 @@ def _pass_on(model: Any, by_name: dict[str, TensorRange]) -> None:
             source, target = (tensor_name(graph.tensors[i]) for i in (operator.inputs[0], operator.outputs[0]))
             if source in by_name:
                 by_name[target] = by_name[source]
+
+
+def _kept_float(model: Any, nodes: Mapping[str, str], plan: QuantizationPlan) -> tuple[str, ...]:
+    """Name the tensors whose operators stay in float.
+
+    Raises:
+        ConversionError: An operator that is to stay in float is not one of the file's.
+    """
+    kept = {name for name, node in nodes.items() if node in plan.kept_float}
+    if lost := sorted(plan.kept_float - {nodes[name] for name in kept}):
+        message = f"the plan keeps {', '.join(lost)} in float, which is no operator of its own in the TFLite file"
+        raise ConversionError(message)
+    graph = main_graph(model)
+    readers: dict[int, list[str]] = {}
+    for operator in graph.operators:
+        for index in operator.inputs:
+            readers.setdefault(index, []).append(tensor_name(graph.tensors[operator.outputs[0]]))
+    for operator in reversed(graph.operators):
+        result = operator.outputs[0]
+        if op_name(model, operator) in _PASSES_RANGE_ON and result in readers and kept.issuperset(readers[result]):
+            kept.add(tensor_name(graph.tensors[result]))
+    return tuple(sorted(kept))
 
 
 def _node_values(
