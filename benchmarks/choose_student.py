@@ -55,7 +55,7 @@ def made(name: str, folder: Path, options: argparse.Namespace) -> Candidate:
     from lspdmobile.student import load_student
     from lspdmobile.train.config import TrainConfig, read_config
     from lspdmobile.train.job import run_job
-    from lspdmobile.train.lspd import StepReport
+    from lspdmobile.train.loop import StepReport
 
     recipe = read_config(ROOT / "configs" / "lspd-s.toml").model_dump()
     phases = [{"size": options.size, "epochs": options.epochs}]

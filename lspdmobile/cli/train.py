@@ -10,7 +10,7 @@ from lspdmobile.cli.options import JsonOpt, VerboseOpt
 from lspdmobile.cli.terminal import Terminal, relative, working
 
 if TYPE_CHECKING:
-    from lspdmobile.train.lspd import StepReport
+    from lspdmobile.train.loop import StepReport
 
 __all__ = ["train"]
 

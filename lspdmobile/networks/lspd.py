@@ -11,7 +11,7 @@ heatmaps at stride 4 (detail), and that a later stage reads the features concate
 number of the paper is, or can be, claimed for this network.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -58,6 +58,8 @@ class LspdConfig(NetworkConfig):
         blocks: Multiscale blocks per stage.
         branches: Linear branches of a multiscale block.
         stages: Length of the training chain; the first is the student.
+        later_blocks, later_mid_channels: Multiscale blocks of every stage after the first, and their channels m; 0 for
+            as many as the first has. A larger last stage is a better teacher and costs nothing that ships.
     """
 
     trunk: Trunk
@@ -70,6 +72,8 @@ class LspdConfig(NetworkConfig):
     blocks: int = 3
     branches: tuple[str, ...] = ("3x3d1", "3x3d2", "1x1", "identity")
     stages: int = 3
+    later_blocks: int = 0
+    later_mid_channels: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a trunk that does not exist, or that has no stride 4 to take detail from.
@@ -236,8 +240,13 @@ class LspdChain(nn.Module):
         super().__init__()
         self.student = LspdStudent(config)
         self.finer = 8 // config.heatmap_stride
+        later = replace(
+            config,
+            blocks=config.later_blocks or config.blocks,
+            mid_channels=config.later_mid_channels or config.mid_channels,
+        )
         self.refine = nn.ModuleList(
-            StudentStage(config.features + config.keypoints * self.finer**2, config) for _ in range(config.stages - 1)
+            StudentStage(config.features + config.keypoints * self.finer**2, later) for _ in range(config.stages - 1)
         )
         for stage in self.refine:
             initialise(stage)

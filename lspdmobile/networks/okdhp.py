@@ -6,9 +6,9 @@ Re-made from the paper's text and figures, not from the released code, whose def
   and leaves the first branch out. Here every branch's outputs are kept under their branch (``BranchOutputs``).
 - Its variant without sharing counts positions that are right for two stacks only. Here sharing is a number, 0 included.
 - It fixes the heatmaps at 16. Here K is a field.
-- Its distillation target keeps its gradient. Here it is detached (``lspdmobile.train.losses.okdhp_loss``).
+- Its distillation target keeps its gradient. Here it is detached (``lspdmobile.train.losses.taught``).
 
-Balanced: all branches are alike and the best on validation ships. Unbalanced: the other branches (helpers) are longer,
+Balanced: all branches are alike and the best ships. Unbalanced: the other branches (helpers) are longer,
 and the target, branch 0, ships. What ships is in both cases a plain network without a trace of the others.
 """
 
@@ -47,7 +47,7 @@ class OkdhpConfig(HourglassConfig):
         Raises:
             ValueError: A branch has no private stack, or the number of shared ones is negative.
         """
-        if self.shared < 0 or min(self.stacks, *self.helpers) <= self.shared:
+        if self.shared < 0 or min(self.branch_stacks) <= self.shared:
             message = f"{self.shared} shared stacks leave a branch of {self.stacks}, {self.helpers} stacks none"
             raise ValueError(message)
 
@@ -111,8 +111,6 @@ class OkdhpHourglass(nn.Module):
 
     def deployed(self, branch: int = 0) -> StackedHourglass:
         """Copy a branch out as a plain stacked hourglass in eval mode that gives the branch's results bit for bit."""
-        own = self.branches[branch]
-        assert isinstance(own, _Branch)
         config = self.config
         shipped = HourglassConfig(
             keypoints=config.keypoints,
@@ -120,12 +118,14 @@ class OkdhpHourglass(nn.Module):
             stacks=config.branch_stacks[branch],
             channels=config.channels,
         )
-        return _copied(
-            StackedHourglass(shipped),
-            stem=self.stem,
-            stacks=nn.ModuleList([*self.stacks, *own.stacks]),
-            joins=nn.ModuleList([*self.joins, *own.joins]),
-        )
+        return _copied(StackedHourglass(shipped), self.parts(branch))
+
+    def parts(self, branch: int) -> nn.ModuleDict:
+        """Give what a branch ships as, not copied, by the names it has in the plain network."""
+        own = self.branches[branch]
+        assert isinstance(own, _Branch)
+        stacks, joins = nn.ModuleList([*self.stacks, *own.stacks]), nn.ModuleList([*self.joins, *own.joins])
+        return nn.ModuleDict({"stem": self.stem, "stacks": stacks, "joins": joins})
 
 
 class OkdhpMobilePose(nn.Module):
@@ -154,11 +154,14 @@ class OkdhpMobilePose(nn.Module):
 
     def deployed(self, branch: int = 0) -> MobilePose:
         """Copy a decoder out with the encoder, in eval mode; gives the branch's results bit for bit."""
-        return _copied(MobilePose(self.config), encoder=self.encoder, decoder=self.branches[branch])
+        return _copied(MobilePose(self.config), self.parts(branch))
+
+    def parts(self, branch: int) -> nn.ModuleDict:
+        """Give what a branch ships as, not copied, by the names it has in the plain network."""
+        return nn.ModuleDict({"encoder": self.encoder, "decoder": self.branches[branch]})
 
 
-def _copied(network: Network, **parts: nn.Module) -> Network:
-    """Fill a network's parts with copies of others' tensors, and put it into eval mode."""
-    for name, part in parts.items():
-        network.get_submodule(name).load_state_dict(part.state_dict())
+def _copied(network: Network, parts: nn.ModuleDict) -> Network:
+    """Fill a network with copies of others' tensors, and put it into eval mode."""
+    network.load_state_dict(parts.state_dict())
     return network.eval()

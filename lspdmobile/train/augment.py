@@ -29,8 +29,8 @@ def augment(
 
     Args:
         pixels: uint8 ``[N, S, S, 3]`` RGB.
-        points: ``[N, K, 2]`` in crop pixels.
-        weights: ``[N, K]``.
+        points: ``[N, K, 2]`` in crop pixels, or several such sets after one another: ``[N, S * K, 2]``.
+        weights: ``[N, K]``, or ``[N, S * K]``.
         size: Rows and columns of the result.
         contract: Gives mean and std; outside the crop the input is 0, the mean colour.
         skeleton: Gives the mirror pairs.
@@ -140,8 +140,9 @@ def _move(points: Tensor, matrix: Tensor, shift: Tensor, *, scale: tuple[float, 
 
 
 def _mirrored(points: Tensor, weights: Tensor, flipped: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
-    """Exchange left and right joints of the mirrored pictures, ``flipped [N]``."""
-    flip = torch.tensor(skeleton.flip, device=points.device)
+    """Exchange left and right joints of the mirrored pictures, ``flipped [N]``, in every set of joints."""
+    sets = points.shape[1] // skeleton.count
+    flip = torch.tensor([s * skeleton.count + j for s in range(sets) for j in skeleton.flip], device=points.device)
     return (
         torch.where(flipped[:, None, None], points[:, flip], points),
         torch.where(flipped[:, None], weights[:, flip], weights),

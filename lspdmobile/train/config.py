@@ -8,10 +8,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lspdmobile.errors import BadInputError
 
-__all__ = ["AugmentConfig", "DataConfig", "DistillConfig", "PhaseConfig", "TrainConfig", "read_config"]
+__all__ = [
+    "AugmentConfig",
+    "DataConfig",
+    "DistillConfig",
+    "OfflineConfig",
+    "PhaseConfig",
+    "RecipeName",
+    "TrainConfig",
+    "read_config",
+]
+
+RecipeName = Literal["lspd", "okdhp", "ldcrn"]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -24,14 +36,18 @@ class DataConfig(_Strict):
 
     Attributes:
         train, val: COCO-keypoint label files, relative to the data folder given on the command line; empty for none.
+        train_pictures: So many of the train labels, evenly spread over the file; 0 for all.
         teacher: Teacher keypoints for the train labels (17 COCO joints per person); empty for none.
+        labels: ``"joined"`` mends the train labels with the teacher's keypoints, ``"raw"`` leaves them as they are.
         rendered: Rendered figures added to the train set (seeds 0, 1, …).
         rendered_val: Rendered figures validated on (seeds 500000, 500001, …).
     """
 
     train: str = ""
     val: str = ""
+    train_pictures: Count = 0
     teacher: str = ""
+    labels: Literal["joined", "raw"] = "joined"
     rendered: Count = 0
     rendered_val: Count = 0
 
@@ -71,24 +87,59 @@ class AugmentConfig(_Strict):
 
 
 class DistillConfig(_Strict):
-    """How the student learns from the chain's last stage.
+    """How heatmaps learn from a teacher that trains along: the chain's last stage, or the branches' ensemble.
 
     Attributes:
-        loss: ``"mse"`` (FPD: (1 - weight) * MSE to labels + weight * MSE to the teacher) or ``"kl"`` (OKDHP: weight *
-            KL of spatial softmaxes, added to the MSE to the labels).
+        loss: ``"mse"``; ``"kl"``, of spatial softmaxes, the mean over joints; ``"okdhp-kl"``, the same divergence in the
+            proportion to the label term that OKDHP's code has.
         weight: Weight of the distillation term; 0 trains without distillation.
+        keep_labels: ``"mse"`` alone: the label term keeps its whole weight; otherwise it gives the teacher's share away
+            (FPD: 1 - weight). The divergences are always added to the whole label term.
         ramp_epochs: The weight grows as exp(-5 (1 - t)^2) over these first epochs.
+        teacher: ``"online"`` takes the teacher's heatmaps of the same step, ``"average"`` those of the averaged
+            network.
+        joints: ``"all"`` joints are pulled, or the ``"labelled"`` ones.
+        temperature: What heatmaps are divided by before the softmaxes; the divergence is not multiplied again.
+        ensemble_weight: Of the ensemble's own label term (recipe okdhp).
     """
 
-    loss: Literal["mse", "kl"] = "mse"
-    weight: Fraction = 0.5
+    loss: Literal["mse", "kl", "okdhp-kl"] = "mse"
+    weight: Weight = 0.5
+    keep_labels: bool = False
     ramp_epochs: Count = 5
+    teacher: Literal["online", "average"] = "online"
+    joints: Literal["all", "labelled"] = "all"
+    temperature: Positive = 1.0
+    ensemble_weight: Weight = 1.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.loss == "mse" and not self.keep_labels and self.weight > 1:
+            message = f"weight {self.weight} leaves the labels less than nothing: at most 1, or keep_labels = true"
+            raise ValueError(message)
+        return self
+
+
+class OfflineConfig(_Strict):
+    """Teachers trained before, as further targets of all heatmaps; each is added to the label term, which stays whole.
+
+    FPD's (1 - a) labels + a teacher is a weight of a / (1 - a): 1 for its a of 0.5.
+
+    Attributes:
+        keypoints: Weight of the MSE to Gaussians at the keypoints of ``data.teacher``.
+        network: A student, by name or file, that sees the same views; empty for none.
+        weight: Weight of the MSE to that student's heatmaps.
+    """
+
+    keypoints: Weight = 0.0
+    network: str = ""
+    weight: Weight = 1.0
 
 
 class TrainConfig(_Strict):
-    """One training run; ``network`` replaces fields of the preset (``LspdConfig``)."""
+    """One training run; ``network`` replaces fields of the preset (of its configuration class)."""
 
-    recipe: Literal["lspd"]
+    recipe: RecipeName
     preset: str
     network: dict[str, Any] = {}
     stages: Annotated[int, Field(ge=1)] | None = None
@@ -106,6 +157,17 @@ class TrainConfig(_Strict):
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     distill: DistillConfig = DistillConfig()
+    offline: OfflineConfig = OfflineConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.stages is not None and self.recipe != "lspd":
+            message = f"stages is the length of lspd's chain: recipe {self.recipe} has none"
+            raise ValueError(message)
+        if self.offline.keypoints and not self.data.teacher:
+            message = "offline.keypoints is set, but data.teacher, whose keypoints they are, is not"
+            raise ValueError(message)
+        return self
 
 
 def read_config(path: Path) -> TrainConfig:

@@ -2,24 +2,26 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
+from torch import nn
 
 from lspdmobile.data.coco import LabelledSet, read_labelled_set
 from lspdmobile.environment import versions
 from lspdmobile.errors import BadInputError, EnvironmentLacksError
-from lspdmobile.networks.lspd import LspdChain, LspdStudent
 from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.skeleton import LSP_14, Skeleton
 from lspdmobile.student import Student, load_checkpoint, load_student, save_student
 from lspdmobile.train.config import DataConfig, TrainConfig
-from lspdmobile.train.lspd import StepReport, chain_config, contract_for, train_chain, validate
+from lspdmobile.train.loop import StepReport, train_network
+from lspdmobile.train.recipes import RECIPES, contract_for, network_config
 from lspdmobile.train.samples import Samples, labelled_samples, rendered_samples
+from lspdmobile.train.scores import best_candidate, validate
 from lspdmobile.train.state import CHECKPOINT, is_student
 
 __all__ = ["Trained", "run_job"]
@@ -64,7 +66,7 @@ def run_job(
         EnvironmentLacksError: CUDA was asked for and is absent.
     """
     where = _device(device)
-    network = chain_config(config)
+    network, recipe = network_config(config), RECIPES[config.recipe]
     contract = contract_for(network)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,18 +75,19 @@ def run_job(
         message = f"{folder}: cannot be written ({error.strerror or error})"
         raise BadInputError(message) from error
     samples, validation, skeleton = _samples(config, data, contract, folder=folder, progress=progress)
-    chain = train_chain(config, samples, validation, skeleton, folder, device=where, init=init, on_step=on_step)
+    trained = train_network(config, samples, validation, skeleton, folder, device=where, init=init, on_step=on_step)
+    best = best_candidate(trained, recipe, samples, contract, skeleton, device=where)
     metrics = {
-        name: _student_scores(validate(chain, held, contract, skeleton, device=where))
+        name: _rounded(validate(trained, recipe, held, contract, skeleton, candidate=best, device=where))
         for name, held in validation.items()
     }
     student = Student(
         name=config.preset,
-        network=_shipped(chain),
+        network=_shipped(recipe.deployed(trained, best)),
         config=network,
         contract=contract,
         skeleton=skeleton,
-        provenance=_provenance(config, samples, origin),
+        provenance=_provenance(config, samples, origin, best),
         metrics=metrics,
     )
     path = folder / f"{config.preset}.safetensors"
@@ -114,7 +117,9 @@ def _samples(
     validation: dict[str, Samples] = {}
     if labelled is not None and data is not None:
         teacher = data / wanted.teacher if wanted.teacher else None
-        parts.append(labelled_samples(labelled, contract, teacher=teacher, report=_step(progress, "read train")))
+        some, join = _spread(labelled, wanted.train_pictures), wanted.labels == "joined"
+        report = _step(progress, "read train")
+        parts.append(labelled_samples(some, contract, teacher=teacher, join=join, report=report))
     if held is not None:
         validation["val"] = labelled_samples(held, contract, report=_step(progress, "read val"))
     if wanted.rendered:
@@ -125,6 +130,14 @@ def _samples(
     for part in parts[1:]:
         total = total + part
     return total, validation, skeleton
+
+
+def _spread(labelled: LabelledSet, count: int) -> LabelledSet:
+    """Give so many persons, evenly spread over the file; 0 for all."""
+    if not 0 < count < len(labelled.persons):
+        return labelled
+    chosen = np.linspace(0, len(labelled.persons) - 1, count).round().astype(int)
+    return replace(labelled, persons=tuple(labelled.persons[i] for i in chosen))
 
 
 def _label_files(wanted: DataConfig, data: Path | None) -> tuple[LabelledSet | None, LabelledSet | None]:
@@ -172,17 +185,20 @@ def _rendered(folder: Path, first_seed: int, count: int, contract: PreprocessCon
     return samples
 
 
-def _student_scores(scores: dict[str, float]) -> dict[str, float]:
+def _rounded(scores: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 5) for name, value in scores.items()}
 
 
-def _shipped(chain: LspdChain) -> LspdStudent:
-    return chain.student.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload,no-any-return]
+def _shipped(network: nn.Module) -> nn.Module:
+    return network.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload,no-any-return]
 
 
-def _provenance(config: TrainConfig, samples: Samples, origin: dict[str, Any] | None) -> dict[str, Any]:
+def _provenance(config: TrainConfig, samples: Samples, origin: dict[str, Any] | None, best: int) -> dict[str, Any]:
+    teacher = config.offline.network
     return {
         "recipe": config.model_dump(mode="json"),
+        "branch": best,
+        "offline_teacher_sha256": load_student(teacher).sha256 if teacher else None,
         "started_from": origin,
         "training_pictures": len(samples),
         "finished": datetime.now(UTC).strftime("%Y-%m-%d"),

@@ -19,7 +19,7 @@ from lspdmobile.data.coco import Person
 from lspdmobile.errors import BadInputError
 from lspdmobile.skeleton import COCO_17, Skeleton
 
-__all__ = ["join_labels", "read_teacher"]
+__all__ = ["guessed", "join_labels", "read_teacher"]
 
 AGREE: Final = 0.1
 CONFIDENT: Final = 0.35
@@ -89,6 +89,21 @@ def join_labels(
     points[filled] = guess[filled]
     weights[filled] = FILLED_WEIGHT
     return points, weights
+
+
+def guessed(teacher: NDArray[np.float32], skeleton: Skeleton) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give the teacher's joints as targets of their own.
+
+    Args:
+        teacher: ``[P, 17, 3]`` x, y, score.
+        skeleton: Skeleton of the targets.
+
+    Returns:
+        Points ``[P, K, 2]`` and weights ``[P, K]``: the score where the teacher is confident, else 0; joints it does
+        not have have none.
+    """
+    guess, score = _in_skeleton(teacher, skeleton)
+    return guess, np.where(score > CONFIDENT, score, np.float32(0))
 
 
 def _in_skeleton(teacher: NDArray[np.float32], skeleton: Skeleton) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""The optimizers of a run: AdamW for everything, or Muon for the dense convolutions inside the chain.
+"""The optimizers of a run: AdamW for everything, or Muon for the dense convolutions inside the network.
 
 Muon (Jordan et al., 2024; scaled to AdamW's update size as in Liu et al., arXiv 2502.16982) orthogonalises the momentum
 of each weight matrix. PyTorch's takes matrices only, so a convolution's weight is handed to it as a matrix
@@ -37,20 +37,20 @@ class Optimizer(Protocol):
         """Take up a :meth:`state_dict`."""
 
 
-def optimizer_for(chain: nn.Module, config: TrainConfig) -> Optimizer:
-    """Build the run's optimizer for a chain that stays where it is (its weights' memory is shared).
+def optimizer_for(network: nn.Module, config: TrainConfig) -> Optimizer:
+    """Build the run's optimizer for a network that stays where it is (its weights' memory is shared).
 
     Norms and biases are not decayed. With ``"muon"``, AdamW keeps the first and the last layers, the depthwise
     convolutions, norms and biases, as Muon's authors advise.
     """
     if config.optimizer == "adamw":
-        return _adamw(list(chain.parameters()), config)
-    return _MuonAndAdamW(chain, config)
+        return _adamw(list(network.parameters()), config)
+    return _MuonAndAdamW(network, config)
 
 
 class _MuonAndAdamW:
-    def __init__(self, chain: nn.Module, config: TrainConfig) -> None:
-        self._weights = _hidden_matrices(chain)
+    def __init__(self, network: nn.Module, config: TrainConfig) -> None:
+        self._weights = _hidden_matrices(network)
         self._matrices = [nn.Parameter(_as_matrix(w.detach())) for w in self._weights]
         if any(m.data_ptr() != w.data_ptr() for m, w in zip(self._matrices, self._weights, strict=True)):
             message = "a convolution's weight is neither contiguous nor channels_last"
@@ -62,7 +62,7 @@ class _MuonAndAdamW:
             adjust_lr_fn="match_rms_adamw",
         )
         taken = {id(w) for w in self._weights}
-        self._adamw = _adamw([p for p in chain.parameters() if id(p) not in taken], config)
+        self._adamw = _adamw([p for p in network.parameters() if id(p) not in taken], config)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -97,11 +97,11 @@ def _adamw(parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.A
     )
 
 
-def _hidden_matrices(chain: nn.Module) -> list[Tensor]:
+def _hidden_matrices(network: nn.Module) -> list[Tensor]:
     """Give the weights of the dense convolutions that see neither the picture nor give heatmaps."""
     return [
         module.weight
-        for name, module in chain.named_modules()
+        for name, module in network.named_modules()
         if isinstance(module, nn.Conv2d)
         and module.groups == 1
         and module.in_channels != _PICTURE_CHANNELS

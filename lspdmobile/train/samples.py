@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from lspdmobile.data.pictures import read_picture
 from lspdmobile.data.render import render_picture
 from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.skeleton import LSP_14, Skeleton
-from lspdmobile.train.labels import join_labels, read_teacher
+from lspdmobile.train.labels import guessed, join_labels, read_teacher
 
 __all__ = ["MARGIN", "STORED_SIZE", "Samples", "labelled_samples", "rendered_samples"]
 
@@ -33,12 +33,14 @@ class Samples:
         points: float32 ``[P, K, 2]`` x, y in crop pixels.
         weights: float32 ``[P, K]``; 0 where a joint has no target.
         lengths: float32 ``[P, 2]``: torso and head lengths in crop pixels; 0 where unlabelled.
+        guesses: float32 ``[P, K, 3]``: a teacher's x, y in crop pixels, and weight; None where no teacher was asked.
     """
 
     pixels: NDArray[np.uint8]
     points: NDArray[np.float32]
     weights: NDArray[np.float32]
     lengths: NDArray[np.float32]
+    guesses: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -49,13 +51,43 @@ class Samples:
             points=np.concatenate((self.points, other.points)),
             weights=np.concatenate((self.weights, other.weights)),
             lengths=np.concatenate((self.lengths, other.lengths)),
+            guesses=self._guesses_with(other),
+        )
+
+    def _guesses_with(self, other: "Samples") -> NDArray[np.float32] | None:
+        if self.guesses is None and other.guesses is None:
+            return None
+        parts = (np.zeros((*s.weights.shape, 3), np.float32) if s.guesses is None else s.guesses for s in (self, other))
+        return np.concatenate(list(parts))
+
+    def at(self, index: NDArray[Any]) -> "Samples":
+        """Give some of the samples."""
+        return Samples(
+            pixels=self.pixels[index],
+            points=self.points[index],
+            weights=self.weights[index],
+            lengths=self.lengths[index],
+            guesses=None if self.guesses is None else self.guesses[index],
         )
 
 
 def labelled_samples(
-    labelled: LabelledSet, contract: PreprocessContract, *, teacher: Path | None = None, report: Report | None = None
+    labelled: LabelledSet,
+    contract: PreprocessContract,
+    *,
+    teacher: Path | None = None,
+    join: bool = True,
+    report: Report | None = None,
 ) -> Samples:
-    """Cut every labelled person to ``STORED_SIZE``, with the margin; joined with the teacher's joints."""
+    """Cut every labelled person to ``STORED_SIZE``, with the margin.
+
+    Args:
+        labelled: The persons.
+        contract: Crop rule of the network.
+        teacher: Keypoints of the same pictures; they become the samples' guesses.
+        join: Whether the labels are joined with them (``lspdmobile.train.labels``).
+        report: Told how many persons of how many are cut.
+    """
     count = len(labelled.persons)
     pixels = np.empty((count, STORED_SIZE, STORED_SIZE, 3), np.uint8)
     scale, offset = np.empty((count, 1, 2), np.float32), np.empty((count, 1, 2), np.float32)
@@ -71,9 +103,14 @@ def labelled_samples(
             report(i + 1, count)
     labels = np.stack([p.keypoints for p in labelled.persons])
     guesses = read_teacher(teacher, labelled.persons) if teacher else None
-    points, weights = join_labels(labels, guesses, labelled.skeleton)
+    points, weights = join_labels(labels, guesses if join else None, labelled.skeleton)
     points = (points - offset) * scale
-    return Samples(pixels=pixels, points=points, weights=weights, lengths=_lengths(points, weights, labelled.skeleton))
+    taught = None
+    if guesses is not None:
+        guess, certain = guessed(guesses, labelled.skeleton)
+        taught = np.concatenate(((guess - offset) * scale, certain[..., None]), axis=2)
+    lengths = _lengths(points, weights, labelled.skeleton)
+    return Samples(pixels=pixels, points=points, weights=weights, lengths=lengths, guesses=taught)
 
 
 def rendered_samples(

@@ -11,7 +11,7 @@ from lspdmobile.errors import BadInputError
 from lspdmobile.networks.lspd import LspdConfig
 from lspdmobile.networks.presets import PRESETS
 from lspdmobile.train.config import TrainConfig, read_config
-from lspdmobile.train.lspd import chain_config
+from lspdmobile.train.recipes import network_config
 
 ROOT = Path(__file__).parents[3]
 GOOD = """
@@ -67,8 +67,8 @@ def test_the_twin_without_distillation_differs_in_nothing_else() -> None:
 def test_fields_of_the_preset_can_be_replaced(tmp_path: Path) -> None:
     config = read(tmp_path, GOOD + "[network]\nblocks = 1\npyramid_channels = [8, 8, 16, 24, 32]\n")
     expected = replace(cast("LspdConfig", PRESETS["lspd-s"]), blocks=1, pyramid_channels=(8, 8, 16, 24, 32))
-    assert chain_config(config) == expected
-    assert chain_config(config.model_copy(update={"stages": 4})).stages == 4
+    assert network_config(config) == expected
+    assert network_config(config.model_copy(update={"stages": 4})) == replace(expected, stages=4)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_fields_of_the_preset_can_be_replaced(tmp_path: Path) -> None:
 )
 def test_a_replaced_field_that_makes_no_network_is_refused(line: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=re.escape(said)):
-        chain_config(read(tmp_path, f"{GOOD}[network]\n{line}\n"))
+        network_config(read(tmp_path, f"{GOOD}[network]\n{line}\n"))
 
 
 def test_a_configuration_cannot_be_changed(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_configuration_cannot_be_changed(tmp_path: Path) -> None:
 
 def test_all_faults_are_listed(tmp_path: Path) -> None:
     text = """
-recipe = "okdhp"
+recipe = "fpd"
 batch_size = 0
 ema = 1.5
 surprise = 1
@@ -109,7 +109,7 @@ loss = "l1"
 """
     message = refusal(tmp_path, text)
     for fault in (
-        "recipe: Input should be 'lspd'",
+        "recipe: Input should be 'lspd', 'okdhp' or 'ldcrn'",
         "preset: Field required",
         "batch_size: Input should be greater than 0",
         "ema: Input should be less than or equal to 1",
@@ -117,7 +117,7 @@ loss = "l1"
         "phases.0.size: Input should be a multiple of 32",
         "phases.0.epochs: Input should be greater than 0",
         "data.rendered: Input should be greater than or equal to 0",
-        "distill.loss: Input should be 'mse' or 'kl'",
+        "distill.loss: Input should be 'mse', 'kl' or 'okdhp-kl'",
     ):
         assert fault in message
     assert message.count(";") == 8
@@ -129,7 +129,8 @@ loss = "l1"
         ("", "lr = 0.1", "lr: Extra inputs"),
         ("[data]", "pictures = 3", "data.pictures: Extra inputs"),
         ("[augment]", "blur = 0.1", "augment.blur: Extra inputs"),
-        ("[distill]", "temperature = 2", "distill.temperature: Extra inputs"),
+        ("[distill]", "heat = 2", "distill.heat: Extra inputs"),
+        ("[offline]", "score = 2", "offline.score: Extra inputs"),
     ],
 )
 def test_an_unknown_key_is_refused_wherever_it_stands(tmp_path: Path, where: str, line: str, said: str) -> None:
@@ -168,7 +169,45 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
         read_config(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["okdhp-s", "ldcrn-s", "hrnet-w32"])
-def test_a_preset_that_is_no_chain_of_stages_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BadInputError, match=rf"preset {name} is no chain.*trains the presets lspd-s, lspd-m$"):
-        chain_config(read(tmp_path, GOOD.replace("lspd-s", name)))
+@pytest.mark.parametrize(
+    ("recipe", "name", "trained"),
+    [
+        ("lspd", "okdhp-s", "lspd-s, lspd-m"),
+        ("lspd", "hrnet-w32", "lspd-s, lspd-m"),
+        ("okdhp", "lspd-s", "okdhp-s, okdhp-hg2, okdhp-hg4, okdhp-hg4-unbalanced, okdhp-hg8"),
+        ("ldcrn", "okdhp-s", "ldcrn-s, ldcrn-coco, ldcrn-mpii, hrnet-w32"),
+    ],
+)
+def test_a_preset_of_another_recipe_is_refused(tmp_path: Path, recipe: str, name: str, trained: str) -> None:
+    text = GOOD.replace('"lspd"', f'"{recipe}"').replace('"lspd-s"', f'"{name}"')
+    with pytest.raises(BadInputError, match=rf"preset {name}: the recipe '{recipe}' trains the presets {trained}$"):
+        network_config(read(tmp_path, text))
+
+
+def test_pictures_that_the_network_cannot_halve_are_refused(tmp_path: Path) -> None:
+    text = GOOD.replace('"lspd"', '"okdhp"').replace('"lspd-s"', '"okdhp-hg2"').replace("size = 64", "size = 96")
+    with pytest.raises(BadInputError, match="phases: 96 is no multiple of 64, as preset okdhp-hg2 needs"):
+        network_config(read(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("[distill]\nweight = 1.5", "distill: Value error, weight 1.5 leaves the labels less than nothing"),
+        ("[offline]\nkeypoints = 1", "offline.keypoints is set, but data.teacher"),
+        ("[offline]\nweight = -1", "offline.weight: Input should be greater than or equal to 0"),
+        ("[distill]\ntemperature = 0", "distill.temperature: Input should be greater than 0"),
+    ],
+)
+def test_a_distillation_that_makes_no_sense_is_refused(tmp_path: Path, lines: str, said: str) -> None:
+    assert said in refusal(tmp_path, f"{GOOD}\n{lines}\n")
+
+
+@pytest.mark.parametrize("more", ["keep_labels = true", 'loss = "kl"', 'loss = "okdhp-kl"'])
+def test_a_weight_above_one_is_taken_where_the_labels_keep_theirs(tmp_path: Path, more: str) -> None:
+    assert read(tmp_path, f"{GOOD}\n[distill]\nweight = 2\n{more}\n").distill.weight == 2
+
+
+def test_only_a_chain_has_stages(tmp_path: Path) -> None:
+    text = "stages = 2\n" + GOOD.replace('"lspd"', '"okdhp"')
+    assert "recipe okdhp has none" in refusal(tmp_path, text)

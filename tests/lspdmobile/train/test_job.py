@@ -15,7 +15,7 @@ from lspdmobile.skeleton import COCO_17
 from lspdmobile.student import load_student
 from lspdmobile.train.config import TrainConfig
 from lspdmobile.train.job import Trained, run_job
-from lspdmobile.train.lspd import StepReport
+from lspdmobile.train.loop import StepReport
 from lspdmobile.train.state import CHECKPOINT
 
 pytestmark = pytest.mark.usefixtures("one_thread", "tiny_preset")

@@ -17,8 +17,10 @@ from lspdmobile.networks.lspd import LspdChain, LspdConfig, LspdStudent
 from lspdmobile.skeleton import COCO_17, LSP_14
 from lspdmobile.student import Student, load_checkpoint, save_student
 from lspdmobile.train.config import TrainConfig
-from lspdmobile.train.lspd import CHECKPOINT, LOG, StepReport, chain_config, contract_for, train_chain, validate
+from lspdmobile.train.loop import CHECKPOINT, LOG, StepReport, train_network
+from lspdmobile.train.recipes import RECIPES, contract_for, network_config
 from lspdmobile.train.samples import Samples
+from lspdmobile.train.scores import validate
 
 pytestmark = pytest.mark.usefixtures("one_thread", "tiny_preset")
 
@@ -73,28 +75,27 @@ def test_the_loss_falls_and_the_student_learns(many_samples: Samples, held_out: 
             metrics.append(report.metrics)
 
     config = config_of(batch_size=8, phases=[{"size": 64, "epochs": 6}], validate_every=1, ema=0.9)
-    chain = train_chain(config, many_samples, {"held": held_out}, LSP_14, folder, on_step=on_step)
+    chain = train_network(config, many_samples, {"held": held_out}, LSP_14, folder, on_step=on_step)
     assert len(losses) == 48
     assert losses[-1] < 0.8 * losses[0]
     assert losses[-1] < losses[24] < losses[0]
     assert metrics[-1]["held pck@0.2"] > metrics[0]["held pck@0.2"]
     assert not chain.training
-    assert (
-        metrics[-1]["held pck@0.2"] == validate(chain, held_out, contract_for(chain_config(config)), LSP_14)["pck@0.2"]
-    )
+    contract = contract_for(network_config(config))
+    assert metrics[-1]["held pck@0.2"] == validate(chain, RECIPES["lspd"], held_out, contract, LSP_14)["pck@0.2"]
 
 
 def test_a_killed_and_resumed_run_gives_the_same_weights_bit_for_bit(samples: Samples, tmp_path: Path) -> None:
     """Killed inside an epoch, on its border, after the phase changed, and one step before the end."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
-    uninterrupted = train_chain(config_of(), samples, {}, LSP_14, whole)
+    uninterrupted = train_network(config_of(), samples, {}, LSP_14, whole)
     for killed_at in (2, 4, 9, 11):
         killed.mkdir()
         started(samples, killed, steps=killed_at)
         steps: list[int] = []
         torch.manual_seed(123)
-        resumed = train_chain(config_of(), samples, {}, LSP_14, killed, on_step=noting(steps))
+        resumed = train_network(config_of(), samples, {}, LSP_14, killed, on_step=noting(steps))
         assert steps == list(range(killed_at + 1, STEPS + 1))
         assert same(uninterrupted, resumed)
         kept = [load_checkpoint(place / CHECKPOINT, device="cpu") for place in (whole, killed)]
@@ -104,20 +105,20 @@ def test_a_killed_and_resumed_run_gives_the_same_weights_bit_for_bit(samples: Sa
 
 def test_a_run_killed_before_its_first_checkpoint_starts_afresh(samples: Samples, tmp_path: Path, folder: Path) -> None:
     with pytest.raises(KilledError):
-        train_chain(config_of(), samples, {}, LSP_14, folder, on_step=killed_after(2))
+        train_network(config_of(), samples, {}, LSP_14, folder, on_step=killed_after(2))
     assert not (folder / CHECKPOINT).exists()
     (tmp_path / "whole").mkdir()
     assert same(
-        train_chain(config_of(), samples, {}, LSP_14, folder),
-        train_chain(config_of(), samples, {}, LSP_14, tmp_path / "whole"),
+        train_network(config_of(), samples, {}, LSP_14, folder),
+        train_network(config_of(), samples, {}, LSP_14, tmp_path / "whole"),
     )
 
 
 def test_a_finished_run_is_not_trained_again(samples: Samples, folder: Path) -> None:
     config, steps = config_of(phases=[{"size": 32, "epochs": 1}]), list[int]()
-    chain = train_chain(config, samples, {}, LSP_14, folder)
+    chain = train_network(config, samples, {}, LSP_14, folder)
     before = (folder / CHECKPOINT).read_bytes()
-    again = train_chain(config, samples, {}, LSP_14, folder, on_step=noting(steps))
+    again = train_network(config, samples, {}, LSP_14, folder, on_step=noting(steps))
     assert steps == []
     assert same(chain, again)
     assert (folder / CHECKPOINT).read_bytes() == before
@@ -127,20 +128,20 @@ def test_another_seed_gives_another_run(samples: Samples, tmp_path: Path) -> Non
     zero, one = tmp_path / "0", tmp_path / "1"
     for place in (zero, one):
         place.mkdir()
-    chain = train_chain(config_of(seed=0), samples, {}, LSP_14, zero)
-    assert not same(chain, train_chain(config_of(seed=1), samples, {}, LSP_14, one))
+    chain = train_network(config_of(seed=0), samples, {}, LSP_14, zero)
+    assert not same(chain, train_network(config_of(seed=1), samples, {}, LSP_14, one))
 
 
 def started(samples: Samples, folder: Path, steps: int = 2, **options: Any) -> None:
     """Leave a checkpoint after some steps."""
     options["on_step"] = killed_after(steps)
     with pytest.raises(KilledError):
-        train_chain(config_of(), samples, {}, LSP_14, folder, save_every_seconds=0, **options)
+        train_network(config_of(), samples, {}, LSP_14, folder, save_every_seconds=0, **options)
 
 
 def refusal(config: TrainConfig, samples: Samples, folder: Path, init: Path | None = None) -> str:
     with pytest.raises(BadInputError) as caught:
-        train_chain(config, samples, {}, LSP_14, folder, init=init)
+        train_network(config, samples, {}, LSP_14, folder, init=init)
     return str(caught.value)
 
 
@@ -174,7 +175,7 @@ def after_one_step(samples: Samples, folder: Path, init: Path) -> dict[str, torc
     """Weights of the chain that is trained after one step with a learning rate near zero."""
     folder.mkdir()
     with pytest.raises(KilledError):
-        train_chain(
+        train_network(
             config_of(learning_rate=1e-12, weight_decay=0.0),
             samples,
             {},
@@ -218,8 +219,8 @@ def test_a_resumed_run_ignores_where_it_is_told_to_start(samples: Samples, tmp_p
     for place in (first, second):
         place.mkdir()
         started(samples, place)
-    resumed = train_chain(config_of(), samples, {}, LSP_14, second, init=tmp_path / "gone.pt")
-    assert same(train_chain(config_of(), samples, {}, LSP_14, first), resumed)
+    resumed = train_network(config_of(), samples, {}, LSP_14, second, init=tmp_path / "gone.pt")
+    assert same(train_network(config_of(), samples, {}, LSP_14, first), resumed)
 
 
 def test_a_start_that_does_not_fit_is_refused(
@@ -247,7 +248,7 @@ def test_fewer_pictures_than_a_batch_are_refused(held_out: Samples, folder: Path
 
 def test_labels_of_another_skeleton_are_refused(samples: Samples, folder: Path) -> None:
     with pytest.raises(BadInputError, match=r"tiny has 14 keypoints, the labels \(coco-17\) 17"):
-        train_chain(config_of(), samples, {}, COCO_17, folder)
+        train_network(config_of(), samples, {}, COCO_17, folder)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(samples: Samples, folder: Path) -> None:
@@ -260,7 +261,7 @@ def test_a_loss_that_is_no_number_stops_the_run(samples: Samples, folder: Path) 
 
 def test_reports_and_log_say_where_the_run_stands(samples: Samples, held_out: Samples, folder: Path) -> None:
     reports: list[StepReport] = []
-    train_chain(config_of(), samples, {"held": held_out}, LSP_14, folder, on_step=reports.append)
+    train_network(config_of(), samples, {"held": held_out}, LSP_14, folder, on_step=reports.append)
     assert [r.step for r in reports] == list(range(1, STEPS + 1))
     assert [r.epoch for r in reports] == [0] * 4 + [1] * 4 + [2] * 4
     assert [r.size for r in reports] == [32] * 8 + [64] * 4
@@ -296,5 +297,5 @@ def test_the_learning_rate_warms_up_and_falls(
         assert (groups[0]["weight_decay"], groups[1]["weight_decay"]) == (config.weight_decay, 0)
         rates.append(groups[0]["lr"] / config.learning_rate)
 
-    train_chain(config, samples, {}, LSP_14, folder, on_step=on_step, save_every_seconds=0)
+    train_network(config, samples, {}, LSP_14, folder, on_step=on_step, save_every_seconds=0)
     assert rates == pytest.approx(expected)

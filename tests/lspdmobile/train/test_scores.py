@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from lspdmobile.networks.lspd import LspdConfig
 from lspdmobile.skeleton import LSP_14
 from lspdmobile.train.augment import gaussian_heatmaps
-from lspdmobile.train.lspd import contract_for
+from lspdmobile.train.recipes import RECIPES, contract_for
 from lspdmobile.train.samples import MARGIN, STORED_SIZE, Samples
 from lspdmobile.train.scores import validate
 
 EDGE = (STORED_SIZE - STORED_SIZE / MARGIN) / 2
+LSPD = RECIPES["lspd"]
 CONTRACT = contract_for(LspdConfig(keypoints=14, input_size=(64, 64), trunk="pyramid"))
 
 
@@ -29,7 +30,6 @@ class _Known(nn.Module):
         super().__init__()
         self.points = torch.from_numpy(samples.points)
         self.last_off, self.mirrored_too, self.calls = last_off, mirrored_too, 0
-        self.refine = [None]
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         self.calls += 1
@@ -59,7 +59,7 @@ def central(held_out: Samples) -> Samples:
 def test_the_first_and_the_last_stage_are_scored_in_crop_pixels(central: Samples) -> None:
     """The last is 10 pixels off on both axes, 14.1 in all: within 0.2 of a torso of 100, not of one of 40."""
     chain: Any = _Known(central, last_off=10)
-    scores = validate(chain, central, CONTRACT, LSP_14)
+    scores = validate(chain, LSPD, central, CONTRACT, LSP_14)
     assert scores == {"pck@0.2": 1.0, "pckh@0.5": 1.0, "teacher pck@0.2": 0.5}
     assert chain.training
 
@@ -77,7 +77,7 @@ def test_the_chain_is_shown_the_middle_of_the_stored_crop(central: Samples) -> N
             return super().forward(pictures)
 
     chain: Any = Watching(central, last_off=0)
-    validate(chain, replace(central, pixels=pixels), CONTRACT, LSP_14)
+    validate(chain, LSPD, replace(central, pixels=pixels), CONTRACT, LSP_14)
     black = torch.from_numpy(CONTRACT.normalise(np.zeros((64, 64, 3), np.uint8)))
     assert len(seen) == 1
     torch.testing.assert_close(seen[0][:, :, 1:-1, 1:-1], black[:, 1:-1, 1:-1].expand(len(pixels), 3, 62, 62))
@@ -87,15 +87,15 @@ def test_an_unlabelled_joint_is_not_judged(central: Samples) -> None:
     points = central.points.copy()
     points[:, 0] = -500
     chain: Any = _Known(central, last_off=0)
-    assert validate(chain, replace(central, points=points), CONTRACT, LSP_14)["pck@0.2"] == 1.0
+    assert validate(chain, LSPD, replace(central, points=points), CONTRACT, LSP_14)["pck@0.2"] == 1.0
     points[:, 1] = -500
-    found = validate(chain, replace(central, points=points), CONTRACT, LSP_14)["pck@0.2"]
+    found = validate(chain, LSPD, replace(central, points=points), CONTRACT, LSP_14)["pck@0.2"]
     assert found == pytest.approx(12 / 13)
 
 
 def test_the_flip_test_averages_what_the_mirrored_picture_gives(central: Samples) -> None:
     chain: Any = _Known(central, last_off=0, mirrored_too=True)
-    assert validate(chain, central, CONTRACT, LSP_14, flip_test=True)["pck@0.2"] == 1.0
+    assert validate(chain, LSPD, central, CONTRACT, LSP_14, flip_test=True)["pck@0.2"] == 1.0
     assert chain.calls == 2
 
 
@@ -103,4 +103,4 @@ def test_without_torso_labels_there_is_no_torso_metric(central: Samples) -> None
     lengths = central.lengths.copy()
     lengths[:, 0] = 0
     chain: Any = _Known(central, last_off=0)
-    assert set(validate(chain, replace(central, lengths=lengths), CONTRACT, LSP_14)) == {"pckh@0.5"}
+    assert set(validate(chain, LSPD, replace(central, lengths=lengths), CONTRACT, LSP_14)) == {"pckh@0.5"}

@@ -24,7 +24,7 @@ def test_the_average_begins_as_the_chain_and_follows_it_by_formula(state: Traini
     assert torch.equal(state.ema.get_parameter(BIAS), expected)
     for step, keep in ((1, 2 / 11), (2, 3 / 12), (3, 0.26)):
         with torch.no_grad():
-            state.chain.get_parameter(BIAS).fill_(float(step))
+            state.network.get_parameter(BIAS).fill_(float(step))
         state.advance(1.0, 0.26)
         expected = keep * expected + (1 - keep) * step
         torch.testing.assert_close(state.ema.get_parameter(BIAS).detach(), expected)
@@ -32,8 +32,8 @@ def test_the_average_begins_as_the_chain_and_follows_it_by_formula(state: Traini
 
 
 def test_norm_statistics_are_averaged_and_counters_copied(state: TrainingState) -> None:
-    state.chain.get_buffer(f"{NORM}.running_mean").fill_(11.0)
-    state.chain.get_buffer(f"{NORM}.num_batches_tracked").fill_(7)
+    state.network.get_buffer(f"{NORM}.running_mean").fill_(11.0)
+    state.network.get_buffer(f"{NORM}.num_batches_tracked").fill_(7)
     state.advance(1.0, 0.999)
     torch.testing.assert_close(state.ema.get_buffer(f"{NORM}.running_mean"), torch.full((16,), 11 * 9 / 11))
     assert int(state.ema.get_buffer(f"{NORM}.num_batches_tracked")) == 7
@@ -47,7 +47,7 @@ def test_the_loss_is_smoothed_from_the_first_step_on(state: TrainingState) -> No
 
 
 def test_the_average_is_never_trained(state: TrainingState) -> None:
-    assert state.chain.training
+    assert state.network.training
     assert not state.ema.training
     assert not any(p.requires_grad for p in state.ema.parameters())
 
@@ -57,4 +57,4 @@ def test_norms_and_biases_are_not_decayed(state: TrainingState) -> None:
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.25, 0)
     assert {p.ndim for p in decayed["params"]} == {4}
     assert {p.ndim for p in plain["params"]} == {1}
-    assert len(decayed["params"]) + len(plain["params"]) == len(list(state.chain.parameters()))
+    assert len(decayed["params"]) + len(plain["params"]) == len(list(state.network.parameters()))

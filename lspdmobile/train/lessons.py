@@ -1,0 +1,113 @@
+"""What a step learns from: one random view of each picture, and what labels and offline teachers say of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lspdmobile.errors import BadInputError
+from lspdmobile.preprocess import PreprocessContract
+from lspdmobile.skeleton import Skeleton
+from lspdmobile.student import load_student
+from lspdmobile.train.augment import augment, gaussian_heatmaps
+from lspdmobile.train.config import TrainConfig
+from lspdmobile.train.losses import Target, Targets
+from lspdmobile.train.samples import MARGIN, Samples
+
+__all__ = ["Lessons", "offline_network"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lessons:
+    """What a run's steps are made of.
+
+    Attributes:
+        config: The run.
+        samples: Train set in memory.
+        contract: Of the network that learns.
+        skeleton: Of the samples.
+        network: An offline teacher, in eval mode on ``device``, or None.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+
+    config: TrainConfig
+    samples: Samples
+    contract: PreprocessContract
+    skeleton: Skeleton
+    network: nn.Module | None
+    device: str
+
+    def draw(self, index: Any, *, size: int, generator: torch.Generator) -> tuple[Tensor, Targets]:
+        """Draw a view of the pictures at ``index``.
+
+        Returns:
+            Inputs ``[N, 3, size, size]``, channels last, and the targets of heatmaps over them.
+        """
+        pixels, points, weights = (torch.from_numpy(a).to(self.device) for a in self._of(index))
+        inputs, points, weights = augment(
+            pixels,
+            points,
+            weights,
+            size=size,
+            contract=self.contract,
+            skeleton=self.skeleton,
+            config=self.config.augment,
+            generator=generator,
+            margin=MARGIN,
+        )
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        stride, count = self.contract.heatmap_stride, self.skeleton.count
+        maps = gaussian_heatmaps(points, size=(size // stride, size // stride), stride=stride, sigma=self.config.sigma)
+        labels = Target(heatmaps=maps[:, :count], joints=weights[:, :count])
+        offline: list[Target] = []
+        if self._by_keypoints:
+            share = self.config.offline.keypoints
+            offline.append(Target(heatmaps=maps[:, count:], joints=weights[:, count:], weight=share))
+        if self.network is not None:
+            offline.append(_seen_by(self.network, inputs, labels.joints, self.config.offline.weight))
+        return inputs, Targets(labels=labels, offline=tuple(offline))
+
+    @property
+    def _by_keypoints(self) -> bool:
+        return self.config.offline.keypoints > 0 and self.samples.guesses is not None
+
+    def _of(self, index: Any) -> tuple[Any, Any, Any]:
+        """Give pixels, points and weights; the offline teacher's joints follow the labels'."""
+        samples = self.samples
+        points, weights = samples.points[index], samples.weights[index]
+        if self._by_keypoints and samples.guesses is not None:
+            guesses = samples.guesses[index]
+            points = np.concatenate((points, guesses[..., :2]), axis=1)
+            weights = np.concatenate((weights, guesses[..., 2]), axis=1)
+        return samples.pixels[index], points, weights
+
+
+def _seen_by(network: nn.Module, inputs: Tensor, joints: Tensor, weight: float) -> Target:
+    with torch.no_grad(), torch.autocast(inputs.device.type, torch.bfloat16):
+        heatmaps = network(inputs)
+    return Target(heatmaps=heatmaps.float(), joints=torch.ones_like(joints), weight=weight)
+
+
+def offline_network(
+    config: TrainConfig, contract: PreprocessContract, skeleton: Skeleton, device: str
+) -> nn.Module | None:
+    """Load the student that teaches offline, if the run names one.
+
+    Raises:
+        BadInputError: There is none, or it reads other pictures or gives other heatmaps than the network that learns.
+    """
+    source = config.offline.network
+    if not source:
+        return None
+    teacher = load_student(source)
+    ours, theirs = contract.to_dict(), teacher.contract.to_dict()
+    odd = [key for key in ours if key != "input_size" and ours[key] != theirs[key]]
+    if teacher.skeleton != skeleton:
+        odd.append("skeleton")
+    if odd:
+        message = f"offline.network {source} cannot teach this network: another {', '.join(odd)}"
+        raise BadInputError(message)
+    network: nn.Module = teacher.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.requires_grad_(False).eval()
