@@ -90,8 +90,8 @@ class DistillConfig(_Strict):
     """How heatmaps learn from a teacher that trains along: the chain's last stage, or the branches' ensemble.
 
     Attributes:
-        loss: ``"mse"``; ``"kl"``, of spatial softmaxes, the mean over joints; ``"okdhp-kl"``, the same divergence in the
-            proportion to the label term that OKDHP's code has.
+        loss: ``"mse"``; ``"kl"``, of spatial softmaxes, the mean over joints; ``"okdhp-kl"``, the same divergence, in
+            the proportion to the label term that OKDHP's code has.
         weight: Weight of the distillation term; 0 trains without distillation.
         keep_labels: ``"mse"`` alone: the label term keeps its whole weight; otherwise it gives the teacher's share away
             (FPD: 1 - weight). The divergences are always added to the whole label term.

@@ -1,0 +1,1 @@
+"""Trainings that are compared: arms, their runs, and what comes of them."""
