@@ -29,7 +29,7 @@ def convolution(kernel: int, stride: int, dilation: int, **options: Any) -> nn.C
 def results(conv: nn.Conv2d, x: Tensor, mode: Any) -> tuple[Tensor, Tensor, Tensor, str]:
     """Give output, both gradients and the name of the node that made the output."""
     x = x.clone().requires_grad_()
-    conv.weight.grad = None
+    conv.zero_grad()
     with mode:
         y = conv(x)
     upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(5)).to(y)
