@@ -13,7 +13,7 @@ from lspdmobile.environment import versions
 from lspdmobile.errors import BadInputError, EnvironmentLacksError
 from lspdmobile.skeleton import COCO_17
 from lspdmobile.student import load_student
-from lspdmobile.train.config import TrainConfig
+from lspdmobile.train.config import OfflineConfig, TrainConfig
 from lspdmobile.train.job import Trained, run_job
 from lspdmobile.train.loop import StepReport
 from lspdmobile.train.state import CHECKPOINT
@@ -65,6 +65,41 @@ def test_a_job_leaves_a_student_that_says_how_it_was_made(data: Path, tmp_path: 
     with torch.no_grad():
         assert torch.equal(student.network(pictures), trained.student.network(pictures))
     assert list(dict.fromkeys(told)) == ["read train", "read val", "render 2 figures"]
+
+
+def test_some_of_the_train_labels_can_be_taken(data: Path, tmp_path: Path) -> None:
+    """Evenly spread, so that a part is like the whole; more than there are is all."""
+    for wanted, expected in ((2, 2), (3, 3), (4, 4), (9, 4), (0, 4)):
+        config = config_of(train=LABELS, train_pictures=wanted)
+        trained = run(config, tmp_path / f"run{wanted}", data=data)
+        assert trained.student.provenance["training_pictures"] == expected
+
+
+def test_a_teachers_keypoints_leave_raw_labels_as_they_are(data: Path, tmp_path: Path) -> None:
+    """The same steps as without a teacher where its keypoints have no weight, and other steps where they have."""
+    coco = json.loads((data / LABELS).read_text(encoding="utf-8"))
+    found = [{"image_id": i["id"], "keypoints": [40.0, 30.0, 0.9] * 17} for i in coco["images"]]
+    content = {"keypoint_names": list(COCO_17.keypoints), "results": found}
+    (data / "teacher.json").write_text(json.dumps(content), encoding="utf-8")
+    taught = {"train": LABELS, "teacher": "teacher.json", "labels": "raw"}
+    plain = run(config_of(train=LABELS), tmp_path / "plain", data=data).student.network.state_dict()
+    config = config_of(**taught)
+    raw = run(config, tmp_path / "raw", data=data).student.network.state_dict()
+    assert all(torch.equal(plain[k], raw[k]) for k in plain)
+    for name, other in (
+        ("taught", config.model_copy(update={"offline": OfflineConfig(keypoints=1.0)})),
+        ("joined", config_of(**{**taught, "labels": "joined"})),
+    ):
+        moved = run(other, tmp_path / name, data=data).student.network.state_dict()
+        assert not all(torch.equal(plain[k], moved[k]) for k in plain)
+
+
+def test_an_offline_teacher_is_named_in_the_students_provenance(tmp_path: Path) -> None:
+    first = run(config_of(rendered=2), tmp_path / "first")
+    assert first.student.provenance["offline_teacher_sha256"] is None
+    config = config_of(rendered=2).model_copy(update={"offline": OfflineConfig(network=str(first.path))})
+    second = run(config, tmp_path / "second")
+    assert second.student.provenance["offline_teacher_sha256"] == load_student(str(first.path)).sha256
 
 
 def test_rendered_figures_are_kept_and_read_again(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lspdmobile.data.coco import Person
 from lspdmobile.errors import BadInputError
 from lspdmobile.skeleton import COCO_17, LSP_14
-from lspdmobile.train.labels import DISAGREE_WEIGHT, FILLED_WEIGHT, join_labels, read_teacher
+from lspdmobile.train.labels import CONFIDENT, DISAGREE_WEIGHT, FILLED_WEIGHT, guessed, join_labels, read_teacher
 
 Floats = NDArray[np.float32]
 SHARED = [k for k, name in enumerate(LSP_14.keypoints) if name in COCO_17.keypoints]
@@ -232,3 +232,13 @@ def test_a_teacher_file_that_is_no_such_file_is_refused(tmp_path: Path, content:
 def test_one_result_for_several_persons_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="1 hold several persons, first 3"):
         read_teacher(teacher_file(tmp_path), [person(3), person(3), person(5)])
+
+
+def test_a_teacher_is_a_target_as_far_as_it_is_sure() -> None:
+    truth = body()
+    teacher = teacher_of(truth, 0.8)
+    teacher[0, coco(KNEE), 2] = CONFIDENT - 0.01
+    points, weights = guessed(teacher, LSP_14)
+    np.testing.assert_array_equal(points[0, SHARED], truth[SHARED])
+    expected = [0.8 if k in SHARED and k != KNEE else 0.0 for k in range(14)]
+    np.testing.assert_allclose(weights[0], expected, rtol=1e-6)

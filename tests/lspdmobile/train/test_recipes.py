@@ -27,7 +27,7 @@ from lspdmobile.train.recipes import RECIPES, contract_for, network_config
 from lspdmobile.train.samples import MARGIN, STORED_SIZE, Samples
 from lspdmobile.train.scores import best_candidate, validate
 
-SIZE = {"keypoints": 14, "input_size": (64, 64)}
+SIZE: dict[str, Any] = {"keypoints": 14, "input_size": (64, 64)}
 TINY: dict[str, Any] = {
     "tiny-light": OkdhpMobilePoseConfig(
         **SIZE, stem=8, channels=(8, 8, 12, 12), blocks=(1, 1, 1, 1), features=12, expansion=2, decoders=2

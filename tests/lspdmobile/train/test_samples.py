@@ -1,6 +1,7 @@
 """Samples: crops and labels in the same pixels."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,24 +63,44 @@ def test_lengths_are_those_of_torso_and_head_where_both_ends_are_labelled(labell
     assert labelled_samples(labelled, SQUARE).lengths[1, 0] == 0
 
 
-def test_a_joint_without_a_label_has_no_weight_unless_the_teacher_knows_it(
-    labelled: LabelledSet, tmp_path: Path
-) -> None:
-    assert labelled_samples(labelled, SQUARE).weights[1].tolist() == [0.0 if k == 3 else 1.0 for k in range(14)]
+def teacher_file(labelled: LabelledSet, folder: Path) -> Path:
+    """A teacher that knows the second picture's joints exactly, the unlabelled one too, and is 0.9 sure of them."""
     keypoints = np.zeros((17, 3))
     for k, name in enumerate(COCO_17.keypoints):
         if name in LSP_14.keypoints:
             keypoints[k] = labelled.persons[1].keypoints[LSP_14.keypoints.index(name)]
             keypoints[k, 2] = 0.9
-    teacher = tmp_path / "teacher.json"
+    teacher = folder / "teacher.json"
     results = [{"image_id": 1, "keypoints": keypoints.ravel().tolist()}]
     content = {"keypoint_names": list(COCO_17.keypoints), "results": results}
     teacher.write_text(json.dumps(content), encoding="utf-8")
+    return teacher
+
+
+def test_a_joint_without_a_label_has_no_weight_unless_the_teacher_knows_it(
+    labelled: LabelledSet, tmp_path: Path
+) -> None:
+    assert labelled_samples(labelled, SQUARE).weights[1].tolist() == [0.0 if k == 3 else 1.0 for k in range(14)]
+    teacher = teacher_file(labelled, tmp_path)
     joined = labelled_samples(labelled, SQUARE, teacher=teacher)
     assert 0 < joined.weights[1, 3] < 1
     plain = labelled_samples(labelled, SQUARE)
     np.testing.assert_allclose(joined.points[1], plain.points[1], atol=1e-2)
     np.testing.assert_array_equal(joined.points[0], plain.points[0])
+
+
+def test_a_teachers_joints_are_kept_beside_labels_as_they_are(labelled: LabelledSet, tmp_path: Path) -> None:
+    """In pixels of the stored crop; a picture that the teacher has no result for has no certain joint."""
+    teacher = teacher_file(labelled, tmp_path)
+    samples, plain = labelled_samples(labelled, SQUARE, teacher=teacher, join=False), labelled_samples(labelled, SQUARE)
+    np.testing.assert_array_equal(samples.points, plain.points)
+    np.testing.assert_array_equal(samples.weights, plain.weights)
+    assert samples.guesses is not None
+    known = [k for k, name in enumerate(LSP_14.keypoints) if name in COCO_17.keypoints]
+    np.testing.assert_allclose(samples.guesses[1, known, :2], plain.points[1, known], atol=1e-2)
+    sure = [0.9 if k in known else 0.0 for k in range(14)]
+    np.testing.assert_allclose(samples.guesses[..., 2], [[0.0] * 14, sure], rtol=1e-6)
+    assert plain.guesses is None
 
 
 def test_progress_is_told(labelled: LabelledSet) -> None:
@@ -112,3 +133,13 @@ def test_adding_puts_one_set_after_the_other(samples: Samples, held_out: Samples
     assert len(total) == len(samples) + len(held_out)
     for name in ("pixels", "points", "weights", "lengths"):
         assert np.array_equal(getattr(total, name)[len(samples) :], getattr(held_out, name))
+
+
+def test_some_of_the_samples_can_be_taken(samples: Samples) -> None:
+    guesses = np.random.default_rng(0).uniform(size=(*samples.weights.shape, 3)).astype(np.float32)
+    taken = replace(samples, guesses=guesses).at(np.array([5, 2]))
+    for name in ("pixels", "points", "weights", "lengths"):
+        assert np.array_equal(getattr(taken, name), getattr(samples, name)[[5, 2]])
+    assert taken.guesses is not None
+    assert np.array_equal(taken.guesses, guesses[[5, 2]])
+    assert samples.at(np.arange(1)).guesses is None
