@@ -157,10 +157,10 @@ class MixedNetwork:
 
     def _rounded(self, name: str, value: Tensor) -> Tensor:
         grid = self.grids.get(name)
-        return value if grid is None else on_grid(value, grid)
+        return value if grid is None else _on_grid(value, grid)
 
 
-def on_grid(value: Tensor, grid: AffineGrid) -> Tensor:
+def _on_grid(value: Tensor, grid: AffineGrid) -> Tensor:
     """Round reals to the nearest values of a grid."""
     return torch.fake_quantize_per_tensor_affine(value, grid.scale, grid.zero_point, grid.quant_min, grid.quant_max)
 

@@ -1,0 +1,77 @@
+"""A student with one channel far louder than the rest: int8 loses it; ``--repair`` says why and mends the files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import torch
+
+GATE_FAILED = 3
+LOUDNESS = 3000.0
+
+
+class Done(Protocol):
+    """A finished command."""
+
+    code: int
+    out: str
+    err: str
+    json: Any
+
+
+class World(Protocol):
+    """See the fixture ``world``."""
+
+    people: Path
+    output: Path
+
+    def rewrite(self, change: Callable[[dict[str, torch.Tensor], dict[str, Any]], None]) -> Path:
+        """Write a copy of the student whose tensors or header were changed."""
+
+
+Cli = Callable[..., Done]
+
+
+def one_loud_channel(tensors: dict[str, torch.Tensor], _: dict[str, Any]) -> None:
+    """Make a channel of the stem louder, and what takes it quieter: the same network, in float."""
+    for name in ("weight", "bias"):
+        tensors[f"backbone.stem.norm.{name}"][0] *= LOUDNESS
+    tensors["backbone.levels.0.0.conv.weight"][:, 0] /= LOUDNESS
+
+
+@pytest.fixture
+def loud(world: World) -> list[object]:
+    """Give the arguments of an int8 export of that student."""
+    arguments = ["-f", "tflite,executorch", "-p", "w8a8", "--data", world.people, "--calib", world.people]
+    return ["export", world.rewrite(one_loud_channel), *arguments, "-o", world.output]
+
+
+def test_without_repair_the_gate_says_no(loud: list[object], cli: Cli) -> None:
+    assert cli(*loud).code == GATE_FAILED
+
+
+def test_repair_names_the_channel_and_keeps_two_operators_in_float(loud: list[object], cli: Cli, world: World) -> None:
+    done = cli(*loud, "--repair", "--json")
+    assert done.code == 0, done.out
+    (repair,) = done.json["repairs"]
+    assert repair["artifacts"] == ["tflite w8a8", "executorch w8a8"]
+    assert repair["passed"]
+    assert repair["kept_float"] == ["relu", "relu_1"]
+    assert "outlier channel 0 of relu has " in repair["causes"][0]["cause"]
+    assert not repair["trials"][0]["passed"]
+    assert len(repair["trials"]) < repair["exhaustive"] == repair["operators"]
+    plan = json.loads((world.output / "plan.json").read_text(encoding="utf-8"))["plans"]
+    assert [each["kept_float"] for each in plan] == [["relu", "relu_1"]]
+    page = (world.output / "report.html").read_text(encoding="utf-8")
+    assert "Every network that was judged" in page
+    assert "outlier channel 0 of relu" in page
+    assert cli("verify", world.output).code == 0
+
+
+def test_a_network_that_passes_is_left_as_it_is(student_file: Path, world: World, cli: Cli) -> None:
+    arguments = ["-f", "tflite", "-p", "w8a8", "--data", world.people, "--calib", world.people, "--repair"]
+    done = cli("export", student_file, *arguments, "-o", world.output, "--json")
+    assert done.code == 0
+    assert done.json["repairs"] == []
