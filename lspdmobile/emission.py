@@ -135,7 +135,7 @@ def _deviation(job: Job, artifact: Artifact) -> Deviation | None:
     if compare is None:
         return None
     source, pictures = job.prepared[artifact.format, artifact.precision], job.reference.few_inputs()
-    return compare(artifact.path, network=source.fused.network, plan=source.plan, pictures=pictures)
+    return compare(artifact.path, network=source.network, plan=source.plan, pictures=pictures)
 
 
 def _remove(path: Path) -> None:
@@ -146,7 +146,7 @@ def _remove(path: Path) -> None:
 def _emit_request(job: Job, form: Format, precision: Precision) -> EmitRequest:
     student, converter, source = job.request.student, emitter(form, job.request.backend), job.prepared[form, precision]
     return EmitRequest(
-        network=source.fused.network,
+        network=source.network,
         plan=source.plan,
         input_size=student.contract.input_size,
         layout=job.request.layout or converter.supported()[precision],

@@ -7,8 +7,9 @@ the same forms share one network, its calibration and its plans.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from converters import emitter
 from lspdmobile.calibrating import Calibrator
@@ -35,11 +36,20 @@ class Prepared:
         target: Name of the cost target its forms were chosen for.
         fused: Network and certificate.
         plan: Of the artifact's precision.
+        changed: The fused network with other weights where quantization methods changed them, else None.
+        records: What each of these methods did, JSON-able.
     """
 
     target: str
     fused: Fused
     plan: QuantizationPlan
+    changed: nn.Module | None = None
+    records: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def network(self) -> nn.Module:
+        """What is emitted."""
+        return self.fused.network if self.changed is None else self.changed
 
 
 def prepared(

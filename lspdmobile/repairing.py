@@ -53,7 +53,7 @@ def repaired(
     entries: list[RepairEntry] = []
     for pairs in _by_network(sources):
         source = sources[pairs[0]]
-        network = MixedNetwork(source.fused.network, source.plan, reference.student.contract.input_size)
+        network = MixedNetwork(source.network, source.plan, reference.student.contract.input_size)
         search = _Search(network, reference, gate, progress)
         before = search.outcome(frozenset())
         if before.passed:
@@ -72,7 +72,7 @@ def _by_network(sources: Mapping[Pair, Prepared]) -> list[list[Pair]]:
     groups: dict[int, list[Pair]] = {}
     for pair, source in sources.items():
         if pair[1] is Precision.W8A8:
-            groups.setdefault(id(source.fused.network), []).append(pair)
+            groups.setdefault(id(source.network), []).append(pair)
     return list(groups.values())
 
 

@@ -19,6 +19,7 @@ from lspdmobile.emission import Job, judged_artifact
 from lspdmobile.environment import environment
 from lspdmobile.fusion_entries import fusion_entry, fusion_file
 from lspdmobile.measuring import Progress, reference_of
+from lspdmobile.plans import write_plans
 from lspdmobile.preparing import prepared
 from lspdmobile.repairing import repaired
 from lspdmobile.report.repair import RepairEntry
@@ -31,7 +32,6 @@ from lspdmobile.run_folder import (
     GateEntry,
     RunContents,
     RunReport,
-    plan_file,
     refuse_to_replace_others,
     write_run,
 )
@@ -84,10 +84,10 @@ def export(request: ExportRequest, progress: Progress) -> RunReport:
         fusion = fusion_entry(job, entries)
         report = _report(job, fusion, entries, repairs).model_copy(update={"calibration": calibration})
         progress("write report", 0, 1)
+        write_plans(folder, [(e.file, source) for e, source in zip(entries, sources.values(), strict=True)])
         contents = RunContents(
             report=report,
             fusion=fusion_file(fusion),
-            plans=plan_file((e.file, source.plan) for e, source in zip(entries, sources.values(), strict=True)),
             artifacts=tuple(j.listed for j in judged if j.listed is not None),
             worst=[shown for j in judged for shown in j.worst],
             reference=reference,

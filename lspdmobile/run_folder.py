@@ -17,12 +17,10 @@ from lspdmobile.report.files import Entry, read_file
 from lspdmobile.report.html import WorstPicture, write_html
 from lspdmobile.report.schema import GoldenEntry, Manifest, ManifestArtifact, Report, SkeletonEntry, file_entries
 from lspdmobile.student import Student, save_student
-from quantization.plan import QuantizationPlan
 
 __all__ = [
     "BUNDLED",
     "MANIFEST",
-    "PLAN",
     "REPORT",
     "EvaluationEntry",
     "GateEntry",
@@ -30,15 +28,12 @@ __all__ = [
     "RunReport",
     "checkpoint_name",
     "metadata_of",
-    "plan_file",
-    "read_plan",
     "read_run_report",
     "refuse_to_replace_others",
     "write_run",
 ]
 
 BUNDLED: Final = "bundled pictures"
-PLAN: Final = "plan.json"
 REPORT: Final = "report.json"
 MANIFEST: Final = "manifest.json"
 _GOLDEN: Final = "golden"
@@ -85,7 +80,6 @@ class RunContents:
     Attributes:
         report: Goes to ``report.json`` and ``report.html``.
         fusion: Goes to ``fusion.json``: certificates.
-        plans: Goes to ``plan.json``; :func:`plan_of` reads it back.
         artifacts: Goes to ``manifest.json``.
         worst: Candidates for the pictures of the HTML page.
         reference: Gives the student, and the golden pair.
@@ -94,36 +88,10 @@ class RunContents:
 
     report: RunReport
     fusion: Mapping[str, Any]
-    plans: Mapping[str, Any]
     artifacts: tuple[ManifestArtifact, ...]
     worst: Sequence[WorstPicture]
     reference: Reference
     calibration_sha256: str
-
-
-def plan_file(plans: Iterable[tuple[str, QuantizationPlan]]) -> dict[str, Any]:
-    """Give what ``plan.json`` holds: every plan once, with the names of the files that were made from it."""
-    files: dict[int, list[str]] = {}
-    by_id: dict[int, QuantizationPlan] = {}
-    for name, plan in plans:
-        files.setdefault(id(plan), []).append(name)
-        by_id[id(plan)] = plan
-    return {"schema_version": 2, "plans": [{"files": files[key], **plan.to_dict()} for key, plan in by_id.items()]}
-
-
-def read_plan(path: Path, file: str) -> QuantizationPlan:
-    """Read what a file was made from out of a ``plan.json``.
-
-    Raises:
-        BadInputError: It is not there, or damaged.
-    """
-    try:
-        plans = json.loads(path.read_text(encoding="utf-8"))["plans"]
-        fields = next(each for each in plans if file in each["files"])
-    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
-        message = f"{path}: has no plan for {file}; export again"
-        raise BadInputError(message) from error
-    return QuantizationPlan.from_dict(fields)
 
 
 def checkpoint_name(student: str) -> str:
@@ -160,11 +128,10 @@ def refuse_to_replace_others(target: Path, *, marker: str) -> None:
 
 
 def write_run(folder: Path, contents: RunContents) -> None:
-    """Write everything but the artifacts, which lie in the folder already; the manifest, with all hashes, last."""
+    """Write everything but artifacts and plans, which are there already; the manifest, with all hashes, last."""
     student, report = contents.reference.student, contents.report
     save_student(student, folder / checkpoint_name(student.name))
     _write_json(folder / "fusion.json", contents.fusion)
-    _write_json(folder / PLAN, contents.plans)
     report.write(folder / REPORT)
     worst = sorted(contents.worst, key=lambda shown: -shown.drift_px)[:_WORST_SHOWN]
     write_html(folder / "report.html", report, worst=worst)

@@ -16,21 +16,19 @@ from lspdmobile.errors import BadInputError, GateFailedError, LspdmobileError
 from lspdmobile.fusion import Fused
 from lspdmobile.measuring import Progress, Reference, measure, reference_of
 from lspdmobile.parity import Gate, judge
+from lspdmobile.plans import PLAN, SavedPlan
 from lspdmobile.preparing import Goal, fused_for, goal_of
 from lspdmobile.report.manifest import Manifest, TensorEntry, read_manifest
 from lspdmobile.report.schema import ArtifactEntry, DeviationEntry
 from lspdmobile.run_folder import (
     BUNDLED,
     MANIFEST,
-    PLAN,
     RunReport,
     checkpoint_name,
     metadata_of,
-    read_plan,
     read_run_report,
 )
 from lspdmobile.student import Student, load_student
-from quantization.plan import QuantizationPlan
 
 __all__ = ["Verification", "verify"]
 
@@ -75,18 +73,24 @@ class _Check:
         self.progress("fuse", 0, 1)
         return fused_for(self.reference.student, sorted(self.goals))
 
-    def plan(self, file: str) -> QuantizationPlan:
+    def plan(self, file: str) -> SavedPlan:
         """Read what an artifact was made from.
 
         Raises:
             BadInputError: It is not there, or damaged.
-            GateFailedError: It is not the plan the manifest lists.
+            GateFailedError: It, or its weights, are not what the manifest lists.
         """
-        path = self.run / PLAN
-        if PLAN not in self.trusted:
-            message = f"{path}: is not the plan the manifest lists, so there is nothing to compare with; export again"
+        self._trust(PLAN)
+        saved = SavedPlan.read(self.run / PLAN, file)
+        if saved.weights_file is not None:
+            self._trust(saved.weights_file)
+        return saved
+
+    def _trust(self, name: str) -> None:
+        if name not in self.trusted:
+            lost = f"{self.run / name}: is not what the manifest lists"
+            message = f"{lost}, so there is nothing to compare with; export again"
             raise GateFailedError(message)
-        return read_plan(path, file)
 
 
 def verify(run: Path, progress: Progress, *, data: Path | None = None, threads: int = 1) -> Verification:
@@ -218,9 +222,9 @@ def _deviation(check: _Check, entry: ArtifactEntry) -> Deviation | None:
     if entry.target is None:
         message = f"{entry.file}: the report does not say which target it was fused for; export again"
         raise BadInputError(message)
-    network = check.networks[goal_of(entry.target, entry.precision)].network
-    plan, pictures = check.plan(entry.file), check.reference.few_inputs()
-    return compare(check.run / entry.file, network=network, plan=plan, pictures=pictures)
+    saved, pictures = check.plan(entry.file), check.reference.few_inputs()
+    network = saved.network(check.networks[goal_of(entry.target, entry.precision)].network, check.run)
+    return compare(check.run / entry.file, network=network, plan=saved.plan, pictures=pictures)
 
 
 def _failed(entry: ArtifactEntry, reason: str) -> ArtifactEntry:

@@ -21,7 +21,8 @@ from benchmarks.mutations.trial import Outcome, Planted, Trial, places, plant, t
 from benchmarks.mutations.world import CONFIGS, exported, listed, only, silent
 from lspdmobile.artifact import sha256_of
 from lspdmobile.choices import Verdict
-from lspdmobile.run_folder import MANIFEST, PLAN, read_run_report
+from lspdmobile.plans import PLAN
+from lspdmobile.run_folder import MANIFEST, read_run_report
 from lspdmobile.verify import verify
 
 ROOT = Path(lspdmobile.__file__).parent.parent
@@ -159,7 +160,7 @@ def test_the_plan_a_file_was_made_from_cannot_be_another(run: Path) -> None:
     ranges["relu_4"] = [low, 1.5 * high]
     (run / PLAN).write_text(json.dumps(plan), encoding="utf-8")
     (entry,) = verify(run, silent).report.artifacts
-    assert "is not the plan the manifest lists" in entry.reasons[0]
+    assert "is not what the manifest lists" in entry.reasons[0]
     relist(run, PLAN)
     found = verify(run, silent)
     assert (found.passed, found.tampered) == (False, ())
