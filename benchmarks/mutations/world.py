@@ -23,6 +23,7 @@ from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.data.views import load_views
 from lspdmobile.fusion import fuse
 from lspdmobile.networks.lspd import LspdConfig, LspdStudent
+from lspdmobile.plans import PLAN
 from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.run import ExportRequest, export
 from lspdmobile.run_folder import MANIFEST, REPORT, metadata_of
@@ -88,7 +89,7 @@ def exported(folder: Path, name: str) -> Path:
 
 
 def listed(run: Path, added: Mapping[str, str]) -> None:
-    """Enter packages into a run's report and manifest, with their hashes, as the export that wrote them would have.
+    """Enter packages into a run's report, plan and manifest, with hashes, as the export that wrote them would have.
 
     Args:
         run: The run folder; the packages lie in it.
@@ -102,6 +103,11 @@ def listed(run: Path, added: Mapping[str, str]) -> None:
         told = next(a for a in manifest["artifacts"] if a["file"] == model)
         manifest["artifacts"].append({**told, "file": name})
         manifest["files"][name] = facts
+    plans = json.loads((run / PLAN).read_text(encoding="utf-8"))
+    for plan in plans["plans"]:
+        plan["files"] += [name for name, model in added.items() if model in plan["files"]]
+    (run / PLAN).write_text(json.dumps(plans), encoding="utf-8")
+    manifest["files"][PLAN] = {"sha256": sha256_of(run / PLAN), "bytes": size_in_bytes(run / PLAN)}
     _write(run, report, manifest)
 
 
