@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -23,11 +23,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from fusion_layers import Case, calibration_cases, form_groups, held_out_cases
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.fusion_layers import Case, Contender, calibration_cases, contenders_of, form_groups, held_out_cases
 from converters import FORMATS
 from lspdmobile.artifact import EmitRequest
 from lspdmobile.choices import Format, Precision
@@ -44,30 +44,24 @@ Key = tuple[str, Dtype, str]
 Times = dict[tuple[str, Dtype, int], float]
 
 
-def executors(cases: Sequence[Case], folder: Path) -> dict[Key, tuple[Any, Any]]:
-    """Emit every network of the cases for its targets, load the files, and run each once."""
-    networks = {}
-    for case in cases:
-        networks[case.key] = case.network, case.size, case.targets, case.dtypes
-        reference = networks.get(case.reference_key, (None, None, (), ()))
-        targets, dtypes = ({*ours, *theirs} for ours, theirs in zip(reference[2:], networks[case.key][2:], strict=True))
-        networks[case.reference_key] = case.reference, case.size, tuple(targets), tuple(dtypes)
+def executors(contenders: Mapping[str, Contender], folder: Path) -> dict[Key, tuple[Any, Any]]:
+    """Emit every network for its targets, load the files, and run each once."""
     loaded: dict[Key, tuple[Any, Any]] = {}
-    for number, (key, (build, size, targets, dtypes)) in enumerate(networks.items()):
-        progress(f"emit {number + 1}/{len(networks)}: {key}")
+    for number, (key, contender) in enumerate(contenders.items()):
+        progress(f"emit {number + 1}/{len(contenders)}: {key}")
         torch.manual_seed(number)
-        network = build().eval()
-        picture = np.random.default_rng(number).standard_normal((1, 3, *size)).astype(np.float32)
-        for dtype, precision in ((dtype, PRECISIONS[dtype]) for dtype in dtypes):
+        network = contender.network().eval()
+        picture = np.random.default_rng(number).standard_normal((1, 3, *contender.size)).astype(np.float32)
+        for dtype, precision in ((dtype, PRECISIONS[dtype]) for dtype in contender.dtypes):
             plan = calibrate(network, picture, precision=precision)
-            for target in targets:
+            for target in contender.targets:
                 converter = FORMATS[RUNTIMES[target]]
                 path = folder / f"{number}_{dtype}{converter.SUFFIX}"
                 converter.emit(
                     EmitRequest(
                         network=network,
                         plan=plan,
-                        input_size=size,
+                        input_size=contender.size,
                         layout=converter.supported()[precision],
                         metadata={},
                         deployment_target="iOS17",
@@ -80,17 +74,23 @@ def executors(cases: Sequence[Case], folder: Path) -> dict[Key, tuple[Any, Any]]
     return loaded
 
 
-def timed(cases: Sequence[Case], rounds: int) -> Times:
-    """Give microseconds of one layer by target, dtype and number of the case."""
+def turns(contenders: Mapping[str, Contender], rounds: int) -> dict[Key, list[float]]:
+    """Give the microseconds of each network in every round; all networks take their turn in each."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        loaded = executors(cases, Path(folder))
-        turns: dict[Key, list[float]] = {key: [] for key in loaded}
+        loaded = executors(contenders, Path(folder))
+        found: dict[Key, list[float]] = {key: [] for key in loaded}
         for number in range(rounds):
             progress(f"round {number + 1}/{rounds}")
             for key, (executor, picture) in loaded.items():
-                turns[key].append(min(once(executor, picture) for _ in range(CALLS)))
-    medians = {key: median(times) for key, times in turns.items()}
+                found[key].append(min(once(executor, picture) for _ in range(CALLS)))
+    progress("")
+    return found
+
+
+def timed(cases: Sequence[Case], rounds: int) -> Times:
+    """Give microseconds of one layer by target, dtype and number of the case."""
+    medians = {key: median(times) for key, times in turns(contenders_of(cases), rounds).items()}
     return {
         (target, dtype, number): (medians[target, dtype, case.key] - medians[target, dtype, case.reference_key])
         / case.count
@@ -168,7 +168,6 @@ def forms(rounds: int) -> None:
 
 def print_table(cases: Sequence[Case], times: Times, targets: dict[str, Target], what: str) -> None:
     """Print microseconds per layer, measured and priced."""
-    progress("")
     table = Table(box=box.SIMPLE_HEAD, title=f"microseconds per layer: measured ({what})", title_justify="left")
     for column in ("layer", "channels", "size"):
         table.add_column(column)

@@ -16,23 +16,21 @@ from itertools import count
 from typing import Any, Final
 
 import torch
-from fusion_cost import PRECISIONS, RUNTIMES, timed
-from fusion_layers import Case, Framed
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from lspdmobile.fusion import fuse, randomise_norms
+from benchmarks.fusion_cost import PRECISIONS, RUNTIMES, timed
+from benchmarks.fusion_layers import Case, Framed
+from benchmarks.whole_networks import network_named, norm_as_conv
+from lspdmobile.fusion import fuse
 from lspdmobile.fusion.linear import conv_of, linear_of_conv
 from lspdmobile.fusion.planner import described, partitions
 from lspdmobile.fusion.rewrites.branch_sum import merged
 from lspdmobile.fusion.targets import target_named
 from lspdmobile.networks.blocks import ConvNormAct, LinearBranches
-from lspdmobile.networks.lspd import LspdStudent
-from lspdmobile.networks.presets import preset
-from lspdmobile.student import load_student
 
 AS_TRAINED: Final = "as trained"
 CHOSEN: Final = "chosen for "
@@ -55,14 +53,8 @@ class Sum(nn.Module):
 
 def stage_of(name: str, part: str) -> tuple[nn.Module, int, int]:
     """Give a student's multiscale blocks or their branches, the channels and the side of the picture they work on."""
-    if name == "lspd-s":
-        network: Any = load_student(name).network
-        size = load_student(name).contract.input_size
-    else:
-        config = preset(name)
-        torch.manual_seed(0)
-        network, size = LspdStudent(config).eval(), config.input_size
-        randomise_norms(network, torch.Generator().manual_seed(0))
+    network: Any
+    network, size = network_named(name)
     shapes: list[torch.Size] = []
     hook = network.stage.blocks.register_forward_pre_hook(lambda _, given: shapes.append(given[0].shape))
     with torch.no_grad():
@@ -84,10 +76,7 @@ def branch_convs(branches: LinearBranches) -> list[nn.Conv2d]:
             convs.append(fuse_conv_bn_eval(branch.conv, branch.norm))
         else:
             assert isinstance(branch, nn.BatchNorm2d)
-            channels = branch.num_features
-            same = nn.Conv2d(channels, channels, 1, groups=channels, bias=False).eval()
-            nn.init.ones_(same.weight)
-            convs.append(fuse_conv_bn_eval(same, branch))
+            convs.append(norm_as_conv(branch))
     return convs
 
 

@@ -94,6 +94,31 @@ class Case:
     dtypes: tuple[Dtype, ...] = ("fp32", "int8")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A network to time: what builds it, its picture's rows and columns, and where it is to run."""
+
+    network: Callable[[], nn.Module]
+    size: tuple[int, int]
+    targets: tuple[str, ...] = BOTH
+    dtypes: tuple[Dtype, ...] = ("fp32", "int8")
+
+
+def contenders_of(cases: Sequence[Case]) -> dict[str, Contender]:
+    """Give the networks of cases and of their references by name; a reference runs wherever one of its cases does."""
+    found: dict[str, Contender] = {}
+    for case in cases:
+        found[case.key] = Contender(network=case.network, size=case.size, targets=case.targets, dtypes=case.dtypes)
+        before = found.get(case.reference_key)
+        found[case.reference_key] = Contender(
+            network=case.reference,
+            size=case.size,
+            targets=tuple({*case.targets, *(before.targets if before else ())}),
+            dtypes=tuple({*case.dtypes, *(before.dtypes if before else ())}),
+        )
+    return found
+
+
 def module_of(op: ConvOp) -> nn.Module:
     """Build a convolution with random weights, behind a pad of its own where PyTorch's cannot say it."""
     top, bottom, left, right = op.padding
