@@ -9,6 +9,7 @@ from torch import nn
 
 from benchmarks.fusion_cost import turns
 from benchmarks.fusion_networks import Ratio, contenders_for
+from benchmarks.lowering_time import FORMS, compared
 from benchmarks.whole_networks import STUDENTS, network_named, unfused
 from lspdmobile.fusion import randomise_norms
 from lspdmobile.networks.blocks import ConvNormAct, LinearBranches
@@ -68,7 +69,11 @@ def test_every_student_can_be_had_unfused_without_norms(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_fused_and_unfused_networks_are_timed_on_every_runtime(small: nn.Module) -> None:
+def test_fused_and_unfused_networks_are_timed_on_every_runtime_and_lowered(small: nn.Module) -> None:
     times = turns(contenders_for(small, (SIDE, SIDE)), rounds=2)
     assert len(times) == 8
     assert all(len(each) == 2 and min(each) > 0 for each in times.values())
+    _, found = compared(small, (SIDE, SIDE), "fp32", rounds=1)
+    assert tuple(found) == FORMS
+    assert found["fused"].nodes < found["unfused"].nodes
+    assert min(each.lower_seconds for each in found.values()) > 0
