@@ -12,6 +12,7 @@ file would be as big as fp32 and half precision in name only. The written file i
 import json
 import time
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -116,6 +117,7 @@ def _compile(request: EmitRequest) -> "tuple[bytes, Mapping[str, AffineGrid], tu
 
 def _lowered(request: EmitRequest) -> "tuple[bytes, Mapping[str, AffineGrid], tuple[str, ...]]":
     import torch
+    from torch import nn
 
     from converters.executorch.lowering import lower
     from quantization.graph import activation_grids, float_layers, quantized_module
@@ -124,6 +126,8 @@ def _lowered(request: EmitRequest) -> "tuple[bytes, Mapping[str, AffineGrid], tu
     if request.plan.precision is Precision.W8A8:
         network = module = quantized_module(network, request.plan, request.input_size)
         grids, floats = activation_grids(module), float_layers(module)
+    # The backend names a norm it folds after its path, and refuses names that begin with a digit.
+    network = nn.Sequential(OrderedDict(network=network))
     with torch.no_grad():
         exported = torch.export.export(network, (torch.zeros(1, 3, *request.input_size),))
     metadata = json.dumps(dict(request.metadata), ensure_ascii=False)

@@ -44,6 +44,7 @@ def lower(exported: ExportedProgram, constant_methods: dict[str, str], *, keep_a
 
     # ELU has a kernel but is missing from the stock list; without it each ELU splits the program in two.
     configs = [*ALL_PARTITIONER_CONFIGS, *([] if EluConfig in ALL_PARTITIONER_CONFIGS else [EluConfig])]
+    _say_strides(exported)
     with _lean(exported, enabled=not keep_all_passes):
         edge = to_edge_transform_and_lower(
             exported,
@@ -52,6 +53,13 @@ def lower(exported: ExportedProgram, constant_methods: dict[str, str], *, keep_a
             compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
         )
         return bytes(edge.to_executorch().buffer)
+
+
+def _say_strides(exported: ExportedProgram) -> None:
+    """Write the stride of every max-pool out, the kernel where it was left out: XNNPACK's partitioner reads it."""
+    for node in exported.graph.nodes:
+        if str(node.target) == "aten.max_pool2d.default" and len(node.args) == 2 and "stride" not in node.kwargs:
+            node.args = (*node.args, node.args[1])
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from torch.fx import GraphModule
 
 from lspdmobile.fusion.planner import Planner
+from lspdmobile.fusion.surgery.affines import rewrite_affines
 from lspdmobile.fusion.surgery.concats import merge_concats
 from lspdmobile.fusion.surgery.idle import clamp_once, fold_constants, remove_idle
 from lspdmobile.fusion.surgery.kernels import reform_kernels
@@ -16,7 +17,7 @@ __all__ = ["rewritten"]
 def rewritten(captured: GraphModule, planner: Planner) -> Work:
     """Give the rewritten form of a captured graph, which is not touched.
 
-    Every rewrite removes operators or lowers the planner's cost, so the end is reached.
+    Every rewrite in the loop removes operators or lowers the planner's cost, so its end is reached.
     """
     work = Work(captured)
     remove_idle(work)
@@ -27,6 +28,7 @@ def rewritten(captured: GraphModule, planner: Planner) -> Work:
         changed = merge_sequences(work, planner)
         changed = merge_sums(work, planner) or changed
         changed = merge_concats(work, planner) or changed
+    rewrite_affines(work, planner)
     reform_kernels(work, planner)
     remove_idle(work)
     return work

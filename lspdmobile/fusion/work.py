@@ -154,6 +154,10 @@ class Work:
         """Note why a rewrite was not done."""
         self._refused[node, rewrite] = reason
 
+    def hand_on_refusals(self, old: Node, new: Node) -> None:
+        """Let what was not done to a node be said of the one that takes its place."""
+        self._refused.update({(new, what): why for (node, what), why in self._refused.items() if node is old})
+
     @property
     def refused(self) -> dict[tuple[str, str], str]:
         """Give the reasons, by place and rewrite, of what was not done to the operators that are left."""

@@ -10,11 +10,20 @@ from converters import executorch
 from lspdmobile.artifact import Artifact
 from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.errors import BadInputError, ConversionError
+from lspdmobile.fusion import randomise_norms
 from quantization.calibrate import calibrate
 from quantization.plan import QuantizationPlan, TensorRange
 
 if TYPE_CHECKING:
     from tests.converters.executorch.conftest import World
+
+
+class Halved(nn.Module):
+    """A max-pool whose stride is left to be that of its kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[1, C, H, W]`` to ``[1, C, H/2, W/2]``."""
+        return nn.functional.max_pool2d(x, 2)
 
 
 class EluBlock(nn.Module):
@@ -98,6 +107,27 @@ def test_an_elu_does_not_leave_xnnpack(world: "World") -> None:
     found = executorch.open_executor(artifact.path).heatmaps(world.pictures)
     # Five grids of 8 bits on the way, each off by half a step of about 1/255 of its range at most.
     assert np.abs(found - wanted).max() < 5 * 0.5 / 255 * np.ptp(wanted) * 2
+
+
+def test_norms_and_pools_that_executorch_stumbles_over_are_lowered(world: "World") -> None:
+    """Norms whose path begins with a digit, one of them before a ReLU, and a max-pool without a stride."""
+    layers = (
+        nn.Conv2d(3, 4, 1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        Halved(),
+        nn.Conv2d(4, 2, 1),
+    )
+    network = nn.Sequential(*layers).eval()
+    randomise_norms(network, torch.Generator().manual_seed(0))
+    artifact = executorch.emit(world.request(Precision.FP32, "norms.pte", network=network))
+    delegation = executorch.inspect(artifact.path).delegation
+    assert delegation is not None
+    assert delegation.not_delegated == ()
+    found = executorch.open_executor(artifact.path).heatmaps(world.pictures)
+    np.testing.assert_allclose(found, world.run(network), atol=1e-5)
 
 
 def test_operators_on_slow_kernels_are_noted(partly: tuple[nn.Module, Artifact]) -> None:

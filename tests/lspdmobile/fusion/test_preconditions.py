@@ -68,8 +68,11 @@ def test_a_norm_is_not_folded_into_a_convolution_that_is_used_twice() -> None:
     twice = nn.Sequential(conv, nn.BatchNorm2d(3), conv, nn.BatchNorm2d(3), nn.ReLU(), ConvNormAct(3, 4, 3)).eval()
     assert len(shared_refusals(twice)) >= 2
     certificate = fuse(twice, input_size=(8, 8)).certificate
-    assert certificate.norms_left == ("1", "3")
-    assert [site.name for site in certificate.sites] == ["5.conv"]
+    assert [(site.name, site.rewrite) for site in certificate.sites] == [
+        ("1", "affine to 1x1"),
+        ("3", "affine to 1x1"),
+        ("5.conv", "fold norm"),
+    ]
 
 
 def test_tied_weights_are_not_rewritten_and_stay_tied() -> None:

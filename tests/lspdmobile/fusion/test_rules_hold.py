@@ -13,6 +13,8 @@ from benchmarks.fusion_layers import module_of
 from converters import FORMATS
 from lspdmobile.artifact import ArtifactFacts, EmitRequest
 from lspdmobile.choices import Format, Precision
+from lspdmobile.errors import BadInputError
+from lspdmobile.fusion import fuse, randomise_norms
 from lspdmobile.fusion.operations import ConvOp, Dtype
 from lspdmobile.fusion.rules import EXECUTORCH, LITERT, Effect, Rule
 from quantization.calibrate import calibrate
@@ -121,3 +123,22 @@ def test_executorch_turns_a_norm_by_itself_into_a_depthwise_convolution(tmp_path
     assert facts.ops["xnnpack::DepthwiseConv2d"] == 1
     assert facts.delegation is not None
     assert facts.delegation.not_delegated == ()
+
+
+@pytest.mark.parametrize(
+    ("form", "depthwise"), [(Format.TFLITE, "DEPTHWISE_CONV_2D"), (Format.EXECUTORCH, "xnnpack::DepthwiseConv2d")]
+)
+def test_int8_takes_a_norm_by_itself_once_it_is_a_convolution(form: Format, depthwise: str, tmp_path: Path) -> None:
+    network = Normed().eval()
+    randomise_norms(network, torch.Generator().manual_seed(0))
+    fused = fuse(network, input_size=(32, 32), dtype="int8").network
+    facts = emitted(fused, form, "int8", tmp_path)
+    assert facts.ops[depthwise] == 1
+    assert facts.delegation is not None
+    assert facts.delegation.not_delegated == ()
+    assert facts.weight_bytes_by_dtype["int8"] > 0
+
+
+def test_executorch_int8_refuses_a_norm_that_stayed(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="batch norms are not folded"):
+        emitted(Normed().eval(), Format.EXECUTORCH, "int8", tmp_path)
