@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-__all__ = ["Constants", "layer_of"]
+__all__ = ["Constants", "arguments_of", "layer_of"]
 
 Constants = Callable[[Any], Tensor | None]
 """Gives the float64 tensor behind a ``get_attr`` argument; None for anything else."""
@@ -58,7 +58,7 @@ def layer_of(node: Node, constants: Constants) -> tuple[nn.Module, list[str]] | 
     """
     if node.target in _ACTIVATIONS:
         return _activation(node)
-    given = _arguments(node)
+    given = arguments_of(node)
     weight = constants(given.get("weight"))
     if node.target is _ATEN.batch_norm.default or _gives_the_norm_alone(node):
         return _norm(node, given, constants)
@@ -81,7 +81,7 @@ def _gives_the_norm_alone(node: Node) -> bool:
     )
 
 
-def _arguments(node: Node) -> dict[str, Any]:
+def arguments_of(node: Node) -> dict[str, Any]:
     """Give a node's arguments by name, defaults included."""
     schema = getattr(node.target, "_schema", None)
     if schema is None:
@@ -174,7 +174,7 @@ def _activation(node: Node) -> tuple[nn.Module, list[str]] | None:
         if node.target is not _ATEN.elu.default:
             return None
         kind, path = nn.ELU, f"{path}.{node.name}".lstrip(".")
-    given = _arguments(node)
+    given = arguments_of(node)
     module = _activation_module(kind, given)
     return None if module is None else (module.eval(), [path or node.name])
 

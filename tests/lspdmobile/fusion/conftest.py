@@ -42,7 +42,7 @@ def operators() -> Callable[[Fused], Counter[str]]:
                 kernel = " {}x{}".format(*layer.kernel_size) if isinstance(layer, nn.Conv2d) else ""
                 counts[type(layer).__name__ + kernel] += 1
             elif node.op == "call_function":
-                counts[str(node.target).split(".")[1]] += 1
+                counts[node.target.__name__.partition(".")[0]] += 1
         return counts
 
     return operators
@@ -62,6 +62,7 @@ class Everything(nn.Module):
         self.pad_norm = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3))
         self.up = nn.Sequential(nn.ConvTranspose2d(4, 4, 2, 2), nn.BatchNorm2d(4))
         self.left, self.right = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 3, 1)
+        self.upper, self.lower = (nn.Conv2d(2, 2, 3, padding=1, groups=2) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -69,7 +70,9 @@ class Everything(nn.Module):
         x = torch.relu(self.dense(x) + self.wide(x) + self.pool(x) + self.identity(x))
         x = torch.nn.functional.pad(self.thick(self.thin(x)), (1, 1, 1, 1))
         x = torch.relu(self.up(self.pad_norm(x)))
-        return torch.cat((self.left(x), self.right(x)), dim=1)
+        upper, lower = torch.split(x, 2, dim=1)
+        y = torch.relu(torch.cat((self.upper(upper), self.lower(lower)), dim=1))
+        return torch.cat((self.left(x), self.right(x), y), dim=1)
 
 
 def network(*, fresh: bool = False) -> nn.Module:

@@ -14,12 +14,13 @@ from lspdmobile.fusion import graph as graph_module
 from lspdmobile.fusion.linear import NO_PADDING, Linear
 from lspdmobile.fusion.rewrites import branch_sum
 from lspdmobile.fusion.rewrites.affine_before_conv import absorbed
-from lspdmobile.fusion.rewrites.branch_concat import concatenated
+from lspdmobile.fusion.rewrites.branch_concat import concatenated, side_by_side
 from lspdmobile.fusion.rewrites.norm_after_conv import affine_of, folded, scaled
 from lspdmobile.fusion.rewrites.pointwise import pointwise_after
 from lspdmobile.fusion.rewrites.pooling import pooling_as_linear
 from lspdmobile.fusion.rewrites.split import trimmed
 from lspdmobile.fusion.surgery import concats, idle, kernels, sequences, sums
+from lspdmobile.fusion.surgery.slices import channels_of
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 Certify = Callable[..., Certificate]
@@ -191,6 +192,20 @@ def outputs_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(concats, "concatenated", lambda branches: concatenated(branches[::-1]))
 
 
+def blocks_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(concats, "side_by_side", lambda branches: side_by_side(branches[::-1]))
+
+
+def channels_of_the_other_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A split's second piece is read as its first one, so that both seem to read the same channels."""
+
+    def faulty(node: Any) -> Any:
+        found = channels_of(node)
+        return replace(found, start=0, stop=found.stop - found.start)
+
+    monkeypatch.setattr(concats, "channels_of", faulty)
+
+
 def transposed_scaled_on_the_wrong_axis(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def faulty(module: nn.Module, scale: Tensor, shift: Tensor) -> nn.Module:
@@ -237,6 +252,8 @@ FAULTS: dict[str, Plant] = {
     "product of matrices mixed up": matrices_the_wrong_way_round,
     "bias of the inner 1x1 dropped": inner_bias_dropped,
     "concatenated outputs exchanged": outputs_exchanged,
+    "blocks of neighbouring channels exchanged": blocks_exchanged,
+    "channels of a split mixed up": channels_of_the_other_half,
     "transposed convolution scaled on its inputs": transposed_scaled_on_the_wrong_axis,
 }
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from lspdmobile.fusion.linear import NO_PADDING, Linear, NotExactError, channelwise
 from lspdmobile.fusion.probes import relative_error
 from lspdmobile.fusion.rewrites.affine_before_conv import absorbed
-from lspdmobile.fusion.rewrites.branch_concat import concatenated
+from lspdmobile.fusion.rewrites.branch_concat import concatenated, side_by_side
 from lspdmobile.fusion.rewrites.branch_sum import merged
 from lspdmobile.fusion.rewrites.norm_after_conv import affine_of, folded, scaled
 from lspdmobile.fusion.rewrites.pointwise import pointwise_after, pointwise_before
@@ -164,18 +164,43 @@ def branches_summed(data: st.DataObject) -> None:
 
 
 def branches_concatenated(data: st.DataObject) -> None:
-    first = replace(data.draw(linears(inputs=3)), dilation=(1, 1))
-    assume(first.groups == 1)
-    kernel = (first.kernel[0] + 2, first.kernel[1])
-    top, bottom, left, right = first.padding
-    second = Linear(
-        weight=torch.randn(2, 3, *kernel, dtype=torch.float64),
-        stride=first.stride,
-        padding=(top + 1, bottom + 1, left, right),
-    )
+    """Two maps of one input, any groups; the second kernel is two rows taller."""
+    first, second = two_kernels(data, 6)
     x = picture(data, first, second)
     apart = torch.cat((ran(first, x), ran(second, x)), dim=1)
     assert relative_error(apart, ran(concatenated([first, second]), x)) < EXACT
+
+
+def branches_side_by_side(data: st.DataObject) -> None:
+    """Two maps of neighbouring channels; exact in as many groups as there are blocks of one shape."""
+    first, second = two_kernels(data, None)
+    x = picture(data, first, second)
+    x = torch.cat((x, torch.randn(2, second.in_channels, *x.shape[2:], dtype=torch.float64)), dim=1)
+    apart = torch.cat((ran(first, x[:, : first.in_channels]), ran(second, x[:, first.in_channels :])), dim=1)
+    common = blocks(first) & blocks(second)
+    if not common:
+        with pytest.raises(NotExactError, match="differ in shape"):
+            side_by_side([first, second])
+        return
+    both = side_by_side([first, second])
+    assert both.in_channels // both.groups == min(inputs for inputs, _ in common)
+    assert relative_error(apart, ran(both, x)) < EXACT
+
+
+def blocks(linear: Linear) -> set[tuple[int, int]]:
+    """Give the inputs and outputs of a block of every number of groups that a map can be written in."""
+    fewer = (count for count in range(1, linear.groups + 1) if linear.groups % count == 0)
+    return {(linear.in_channels // count, linear.out_channels // count) for count in fewer}
+
+
+def two_kernels(data: st.DataObject, inputs: int | None) -> tuple[Linear, Linear]:
+    """Draw two maps with equal strides whose outputs have equal sizes."""
+    first = replace(data.draw(linears(inputs=inputs)), dilation=(1, 1))
+    top, bottom, left, right = first.padding
+    second = data.draw(linears(inputs=inputs, pointwise=True))
+    taller = torch.randn(*second.weight.shape[:2], first.kernel[0] + 2, first.kernel[1], dtype=torch.float64)
+    padding = (top + 1, bottom + 1, left, right)
+    return first, replace(second, weight=taller, stride=first.stride, dilation=(1, 1), padding=padding)
 
 
 def kernels_trimmed_and_split(data: st.DataObject) -> None:
@@ -247,6 +272,7 @@ CASES = (
     pointwise_before_any,
     branches_summed,
     branches_concatenated,
+    branches_side_by_side,
     kernels_trimmed_and_split,
     average_pooling,
     any_layer_with_a_norm,

@@ -1,13 +1,15 @@
 """Which operators of a graph merge, which stay, and why."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lspdmobile.fusion import Fused
+from lspdmobile.fusion import Fused, fuse
+from lspdmobile.fusion.targets import target_named
 
 C = 6
 ONE_3X3 = {"Conv2d 3x3": 1}
@@ -115,9 +117,83 @@ def test_convolutions_of_one_input_side_by_side_become_one_wider_one(fused: Fuse
     found = fused(Concatenated())
     assert operators(found)["Conv2d 3x3"] == 1
     assert operators(found)["cat"] == 1
-    grouped = fused(Concatenated(groups=2))
-    assert operators(grouped)["Conv2d 3x3"] == 2
-    assert any("groups" in refusal.reason for refusal in grouped.certificate.refused)
+    small = fused(Concatenated(groups=2))
+    assert operators(small)["Conv2d 3x3"] == 1
+    wide = fused(SideBySide([nn.Conv2d(C, 66, 5, padding=2, groups=C // 2) for _ in range(2)]))
+    assert operators(wide)["Conv2d 5x5"] == 2
+    assert any("cost more" in refusal.reason for refusal in wide.certificate.refused)
+
+
+class SideBySide(nn.Module):
+    """Layers that each read some of the channels, concatenated.
+
+    ``how`` is the way channels are taken: ``all`` of them each time, ``split``, ``chunk`` or ``slice``.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], how: str = "all", sizes: Sequence[int] = (2, 4)) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.how, self.sizes = how, list(sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        parts: Sequence[Tensor] = [x] * len(self.layers)
+        if self.how == "split":
+            parts = torch.split(x, self.sizes, dim=1)
+        elif self.how == "chunk":
+            parts = torch.chunk(x, len(self.layers), dim=1)
+        elif self.how == "slice":
+            starts = [sum(self.sizes[:index]) for index in range(len(self.sizes))]
+            parts = [x[:, start : start + size] for start, size in zip(starts, self.sizes, strict=True)]
+        return torch.cat([layer(part) for layer, part in zip(self.layers, parts, strict=True)], dim=1)
+
+
+def depthwise(channels: int, kernel: int = 3) -> nn.Module:
+    return nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
+
+
+@pytest.mark.parametrize(
+    ("layers", "how", "sizes", "expected"),
+    [
+        ([depthwise(2), depthwise(4)], "split", (2, 4), {"Conv2d 3x3": 1}),
+        ([depthwise(2), depthwise(4)], "slice", (2, 4), {"Conv2d 3x3": 1}),
+        ([depthwise(3), depthwise(3)], "chunk", (), {"Conv2d 3x3": 1}),
+        ([depthwise(2, 5), depthwise(2, 5), nn.ReLU()], "chunk", (), {"Conv2d 5x5": 1, "ReLU": 1, "cat": 1}),
+        ([nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)], "chunk", (), {"Conv2d 1x1": 1}),
+        ([nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 1)], "split", (2, 4), {"Conv2d 1x1": 2, "cat": 1}),
+    ],
+)
+def test_convolutions_of_neighbouring_channels_become_one_with_groups(  # noqa: PLR0917
+    layers: list[nn.Module],
+    how: str,
+    sizes: Sequence[int],
+    expected: dict[str, int],
+    fused: Fuse,
+    operators: Count,
+) -> None:
+    found = fused(SideBySide(layers, how, sizes))
+    counted = operators(found)
+    assert {name: count for name, count in counted.items() if name[0].isupper() or name == "cat"} == expected
+    if "cat" not in expected:
+        assert set(counted) == set(expected)
+
+
+def test_channels_in_another_order_are_not_put_side_by_side(fused: Fuse, operators: Count) -> None:
+    class Swapped(SideBySide):
+        def forward(self, x: Tensor) -> Tensor:
+            """See the class above."""
+            first, second = torch.chunk(x, 2, dim=1)
+            return torch.cat((self.layers[0](second), self.layers[1](first)), dim=1)
+
+    assert operators(fused(Swapped([depthwise(3), depthwise(3)])))["Conv2d 3x3"] == 2
+
+
+def test_of_four_kernels_the_equal_ones_are_put_together() -> None:
+    kernels = (3, 3, 7, 7)
+    network = SideBySide([depthwise(32, kernel) for kernel in kernels], "chunk").eval()
+    found = fuse(network, inputs=(torch.randn(1, 128, 32, 32),), target=target_named("litert-xnnpack")).network
+    made = [(layer.kernel_size[0], layer.groups) for layer in found.modules() if isinstance(layer, nn.Conv2d)]
+    assert made == [(3, 64), (7, 64)]
 
 
 class Idle(nn.Module):
