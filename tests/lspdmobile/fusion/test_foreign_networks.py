@@ -55,6 +55,7 @@ def check(module: str, name: str, alone: int) -> None:
     assert certificate.passed
     assert 0 < certificate.error_fp64 < 1e-12
     assert certificate.norms_left == ()
+    assert not any("border" in refusal.reason for refusal in certificate.refused)
     assert [site.rewrite for site in certificate.sites].count("affine to 1x1") == alone
     assert certificate.operators_before - certificate.operators_after >= norms - alone
     assert certificate.after.params < certificate.before.params
