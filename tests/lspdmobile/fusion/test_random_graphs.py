@@ -15,18 +15,40 @@ CHANNELS: Final = 4
 QUICK, MANY = 12, 250
 
 
-def any_convolution(chance: random.Random) -> nn.Module:
+def any_convolution(chance: random.Random, channels: int = CHANNELS) -> nn.Module:
     """A convolution that keeps size and channels."""
     side, dilation = chance.choice([1, 1, 3, 3, 5]), chance.choice([1, 1, 2, 3])
     return nn.Conv2d(
-        CHANNELS,
-        CHANNELS,
+        channels,
+        channels,
         side,
         padding=dilation * (side // 2),
         dilation=dilation,
-        groups=chance.choice([1, 2, CHANNELS]),
+        groups=chance.choice([1, 2, channels]),
         bias=chance.random() < 0.5,
     )
+
+
+class Halves(nn.Module):
+    """A convolution for either half of the channels, concatenated, now and then the wrong way round."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__()
+        self.first, self.second = (any_convolution(chance, CHANNELS // 2) for _ in range(2))
+        self.how, self.swapped = chance.choice(["chunk", "split", "slice", "same"]), chance.random() < 0.2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[N, C, H, W]`` to the same shape."""
+        half = CHANNELS // 2
+        ways: dict[str, Callable[[], tuple[Tensor, ...]]] = {
+            "chunk": lambda: torch.chunk(x, 2, dim=1),
+            "split": lambda: torch.split(x, [half, half], dim=-3),
+            "slice": lambda: (x[:, :half], x[:, -half:]),
+            "same": lambda: (x[:, half:], x[:, half:]),
+        }
+        one, other = ways[self.how]()
+        made = self.first(one), self.second(other)
+        return torch.cat(made[::-1] if self.swapped else made, dim=1)
 
 
 class AnyGraph(nn.Module):
@@ -41,7 +63,7 @@ class AnyGraph(nn.Module):
             ["conv"] * 4
             + ["norm"] * 3
             + ["add"] * 4
-            + ["sub", "scale", "pool", "relu", "relu6", "again", "unpad", "cat"]
+            + ["sub", "scale", "pool", "relu", "relu6", "again", "unpad", "cat", "halves", "halves"]
         )
         for number in range(chance.randint(4, 16)):
             kind = chance.choice(kinds)
@@ -55,6 +77,8 @@ class AnyGraph(nn.Module):
             return nn.BatchNorm2d(CHANNELS)
         if kind == "pool":
             return nn.AvgPool2d(3, 1, 1, count_include_pad=self.chance.random() < 0.5)
+        if kind == "halves":
+            return Halves(self.chance)
         if kind == "cat":
             return nn.Conv2d(2 * CHANNELS, CHANNELS, 1)
         if kind == "unpad":
@@ -66,7 +90,7 @@ class AnyGraph(nn.Module):
         values = [x]
         for kind, (first, second), index in self.steps:
             a, b, layer = values[first], values[second], self.layers[index]
-            if kind in ("conv", "norm", "pool"):
+            if kind in ("conv", "norm", "pool", "halves"):
                 values.append(layer(a))
             elif kind == "unpad":
                 values.append(layer(F.pad(a, (1, 1, 1, 1))))
