@@ -60,6 +60,7 @@ def compared(network: nn.Module, size: tuple[int, int], dtype: Dtype, rounds: in
     picture = np.random.default_rng(0).standard_normal((1, 3, *size)).astype(np.float32)
     networks = dict(zip(FORMS, (unfused(network, dtype), fused), strict=True))
     plans = {form: calibrate(each, picture, precision=PRECISIONS[dtype]) for form, each in networks.items()}
+    lower(torch.export.export(nn.ReLU(), (torch.zeros(1, 3, *size),)), {})  # loads packages
     times: dict[str, list[tuple[float, float]]] = {form: [] for form in FORMS}
     nodes = {}
     for number in range(rounds):
