@@ -38,7 +38,7 @@ def dense() -> nn.Module:
         widths=(8, 8, 12, 16),
         first_modules=1,
         modules=(1, 1, 1),
-        layers=2,
+        layers=1,
         growth=(4, 4, 4, 4),
         bottleneck=2,
     )
