@@ -7,7 +7,7 @@ counts therefore do not depend on the order of the values, and the sum of two hi
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -76,10 +76,9 @@ class Histogram:
     def with_values(self, values: Tensor, low: float, high: float) -> "Histogram":
         """Count further values; arguments as for :meth:`of`."""
         if self.low <= low and high <= self.high:
-            further = _counted(values, self.exponent, self.low, self.high).counts
-            return replace(self, counts=self.counts + further)
-        exponent = _exponent(min(low, self.low), max(high, self.high))
-        return self.merged(_counted(values, exponent, low, high))
+            counts = self.counts + _counts(values, self.exponent, self.first, len(self.counts))
+            return Histogram(exponent=self.exponent, first=self.first, counts=counts, low=self.low, high=self.high)
+        return self.merged(_counted(values, _exponent(min(low, self.low), max(high, self.high)), low, high))
 
     def merged(self, other: "Histogram") -> "Histogram":
         """Give the histogram of both sets of values."""
@@ -99,13 +98,19 @@ class Histogram:
 
 
 def _counted(values: Tensor, exponent: int, low: float, high: float) -> Histogram:
-    """Count values on the bins, of a width that is large enough, between two ends that hold them all."""
+    """Count values on bins of a given width, of which there are enough."""
     first, last = _ends(low, high, exponent)
-    bins = values.reshape(-1) * math.ldexp(1.0, -exponent)
-    if low < 0:
-        bins = bins.floor_().sub_(first)
-    counts = torch.bincount(bins.to(torch.int32), minlength=last - first + 1)
-    return Histogram(exponent=exponent, first=first, counts=counts.numpy(), low=low, high=high)
+    counts = _counts(values, exponent, first, last - first + 1)
+    return Histogram(exponent=exponent, first=first, counts=counts, low=low, high=high)
+
+
+def _counts(values: Tensor, exponent: int, first: int, bins: int) -> NDArray[np.int64]:
+    """Count values that all lie within given bins; int64 ``[bins]``."""
+    places = values.reshape(-1) * math.ldexp(1.0, -exponent)
+    if first < 0:
+        places = places.floor_().sub_(first)
+    counts: NDArray[np.int64] = torch.bincount(places.to(torch.int16), minlength=bins).numpy()
+    return counts
 
 
 def _exponent(low: float, high: float) -> int:

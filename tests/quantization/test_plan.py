@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from lspdmobile.choices import Precision
+from lspdmobile.choices import Estimator, Precision
 from lspdmobile.errors import BadInputError
-from quantization.plan import QuantizationPlan, TensorRange
+from quantization.plan import Estimation, QuantizationPlan, TensorRange
 
 
 def test_a_plan_survives_its_file() -> None:
@@ -23,3 +23,47 @@ def test_a_damaged_plan_is_refused(change: dict[str, Any]) -> None:
         QuantizationPlan.from_dict(fields)
     with pytest.raises(BadInputError, match="not a quantization plan"):
         QuantizationPlan.from_dict({})
+
+
+def test_a_plan_says_how_its_ranges_were_made_and_which_were_made_otherwise() -> None:
+    ranges = {
+        "relu": TensorRange(low=0.0, high=1.5),
+        "heatmaps": TensorRange(low=-2.0, high=0.1, estimator=Estimator.MIN_MAX),
+    }
+    estimation = Estimation(estimator=Estimator.PERCENTILE, percentile=99.9, clip_output=True)
+    plan = QuantizationPlan(precision=Precision.W8A8, ranges=ranges, estimation=estimation)
+    fields = json.loads(json.dumps(plan.to_dict()))
+    assert fields["schema_version"] == 1
+    assert fields["ranges"] == {"relu": [0.0, 1.5], "heatmaps": [-2.0, 0.1]}
+    assert fields["range_estimators"] == {"heatmaps": "min-max"}
+    assert fields["activations"]["estimator"] == "percentile"
+    assert (fields["activations"]["percentile"], fields["activations"]["clip_output"]) == (99.9, True)
+    assert "momentum" not in fields["activations"]
+    assert QuantizationPlan.from_dict(fields) == plan
+
+
+def test_a_plan_written_before_there_were_estimators_is_read() -> None:
+    fields = {
+        "schema_version": 1,
+        "precision": "w8a8",
+        "activations": {"bits": 8, "granularity": "per-tensor", "symmetric": False, "estimator": "min-max"},
+        "calibration_pictures": 48,
+        "calibration_sha256": "ab",
+        "ranges": {"relu": [0.0, 1.5]},
+    }
+    plan = QuantizationPlan.from_dict(fields)
+    assert plan.ranges == {"relu": TensorRange(low=0.0, high=1.5)}
+    assert (plan.estimation, plan.calibration_pictures) == (Estimation(), 48)
+
+
+def test_a_min_max_plan_is_written_as_it_always_was() -> None:
+    plan = QuantizationPlan(precision=Precision.W8A8, ranges={"relu": TensorRange(low=0.0, high=1.5)})
+    fields = plan.to_dict()
+    assert "range_estimators" not in fields
+    assert list(fields["activations"]) == ["bits", "granularity", "symmetric", "estimator"]
+
+
+@pytest.mark.parametrize("change", [{"momentum": 1.0}, {"momentum": -0.1}, {"percentile": 50.0}, {"percentile": 101.0}])
+def test_numbers_that_make_no_range_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(BadInputError, match="is usual"):
+        Estimation(**change)  # type: ignore[arg-type]
