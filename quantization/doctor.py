@@ -23,8 +23,13 @@ __all__ = ["Check", "Finding", "Severity", "diagnose", "refuse_meaningless"]
 _FEWEST_PICTURES: Final = 16
 _UNSTABLE_TENSOR: Final = 0.25
 _MANY: Final = 0.1
-_BLANK_SPREAD: Final = 1.0
 _MOST_CLIPPED: Final = 0.5
+_SCALES: Final = {
+    "pixels of 0 to 255": (0.0, 255.0),
+    "pixels of 0 to 1": (0.0, 1.0),
+    "pixels of -1 to 1": (-1.0, 1.0),
+    "standardised pixels": (-2.12, 2.641),
+}
 _SURE: Final = 3.0
 _LIKELY: Final = 2.0
 _NAMED: Final = 3
@@ -91,11 +96,13 @@ def diagnose(
     Returns:
         Findings, the worst first.
     """
-    found = list(_meaningless(examined))
-    if not found:
-        found += [*_blank(examined), *_duplicates(examined), *_normalisation(examined)]
-        if not any(each.check is Check.NORMALISATION for each in found):
-            found += _clipped(examined)
+    found = list(_normalisation(examined)) if examined.pictures and not examined.not_finite else []
+    misread = bool(found)  # then inputs do not tell pixels
+    found += _meaningless(examined, misread=misread)
+    if not any(each.severity is Severity.FATAL for each in found):
+        found += _duplicates(examined)
+        if not misread:
+            found += [*_blank(examined), *_clipped(examined)]
         if evaluation is not None:
             found += [*_overlap(examined, evaluation), *_colour_order(examined, evaluation)]
         found += _few_or_unstable(len(examined), calibration)
@@ -113,7 +120,7 @@ def refuse_meaningless(findings: Iterable[Finding]) -> None:
             raise BadInputError(finding.sentence)
 
 
-def _meaningless(examined: Examination) -> Iterator[Finding]:
+def _meaningless(examined: Examination, *, misread: bool) -> Iterator[Finding]:
     pictures = examined.pictures
     if not len(examined):
         what = "there is no calibration picture"
@@ -121,7 +128,7 @@ def _meaningless(examined: Examination) -> Iterator[Finding]:
     elif examined.not_finite:
         what = f"{_count(examined.not_finite, examined)} hold values that are not finite"
         yield _fatal(Check.NOT_FINITE, what, "remove or convert them", examined.not_finite)
-    elif all(facts.spread < _BLANK_SPREAD for facts in pictures):
+    elif not misread and all(facts.blank for facts in pictures):
         what = f"all {len(pictures)} calibration pictures are blank: each has one colour"
         yield _fatal(Check.BLANK, what, "check how they were written; calibrate on pictures of people")
     elif len(pictures) > 1 and len({facts.digest for facts in pictures}) == 1:
@@ -130,14 +137,14 @@ def _meaningless(examined: Examination) -> Iterator[Finding]:
 
 
 def _blank(examined: Examination) -> Iterator[Finding]:
-    blank = [facts.name for facts in examined.pictures if facts.spread < _BLANK_SPREAD]
+    blank = [facts.name for facts in examined.pictures if facts.blank]
     if blank:
         what = f"{_count(blank, examined)} are blank (one colour)"
         yield _finding(Check.BLANK, blank, examined, what, "remove them: they add nothing to the ranges")
 
 
 def _duplicates(examined: Examination) -> Iterator[Finding]:
-    pairs = [pair for pair in examined.repeated() if examined.pictures[pair[0]].spread >= _BLANK_SPREAD]
+    pairs = [pair for pair in examined.repeated() if not examined.pictures[pair[0]].blank]
     if pairs:
         names = [examined.pictures[later].name for later, _, _ in pairs]
         exact = sum(equal for *_, equal in pairs)
@@ -151,8 +158,7 @@ def _duplicates(examined: Examination) -> Iterator[Finding]:
 
 
 def _overlap(examined: Examination, evaluation: Examination) -> Iterator[Finding]:
-    pairs = examined.shared_with(evaluation)
-    pairs = [pair for pair in pairs if examined.pictures[pair[0]].spread >= _BLANK_SPREAD]
+    pairs = [pair for pair in examined.shared_with(evaluation) if not examined.pictures[pair[0]].blank]
     if pairs:
         names = [examined.pictures[ours].name for ours, _, _ in pairs]
         ours, theirs, _ = pairs[0]
@@ -163,8 +169,7 @@ def _overlap(examined: Examination, evaluation: Examination) -> Iterator[Finding
 
 
 def _clipped(examined: Examination) -> Iterator[Finding]:
-    pictures = [facts for facts in examined.pictures if facts.spread >= _BLANK_SPREAD]
-    names = [facts.name for facts in pictures if facts.clipped > _MOST_CLIPPED]
+    names = [facts.name for facts in examined.pictures if facts.clipped > _MOST_CLIPPED and not facts.blank]
     if names:
         what = f"{_count(names, examined)} are clipped: over half of their values are 0 or 255"
         mend = "check their exposure or how they were converted, unless those in use are like them"
@@ -196,11 +201,10 @@ Ends = NDArray[np.float64]
 def _scale_of(lows: Ends, highs: Ends, darkest: Ends, brightest: Ends) -> str:
     """Name the usual scale that inputs have instead of the contract's, where it is clear; empty where it is not."""
     low, high = float(lows.min()), float(highs.max())
-    scales = {"pixels of 0 to 255": (0.0, 255.0), "pixels of 0 to 1": (0.0, 1.0), "pixels of -1 to 1": (-1.0, 1.0)}
-    for name, (least, most) in scales.items():
-        near = 0.02 * (most - least)
-        is_contract = np.allclose(darkest, least, atol=near) and np.allclose(brightest, most, atol=near)
-        touches = high > most - 0.05 * (most - least) and low < least + 0.05 * (most - least)
+    for name, (least, most) in _SCALES.items():
+        near = 0.05 * (most - least)
+        is_contract = abs(darkest.min() - least) < near and abs(brightest.max() - most) < near
+        touches = high > most - near and low < least + near
         if least <= low and high <= most and touches and not is_contract:
             return name
     return ""

@@ -19,6 +19,7 @@ _GRID: Final = 16
 _GREY: Final = np.asarray([0.299, 0.587, 0.114])
 _FLAT: Final = 16.0
 """Length of a thumbnail whose cells are one grey level off their mean: too flat to compare."""
+_BLANK_SPREAD: Final = 1.0
 _QUARTER_LEVEL: Final = 0.25
 _MOST_HASH_DISTANCE: Final = 64
 _LEAST_CORRELATION: Final = 0.93
@@ -50,6 +51,11 @@ class PictureFacts:
     clipped: float
     lows: NDArray[np.float64]
     highs: NDArray[np.float64]
+
+    @property
+    def blank(self) -> bool:
+        """Whether the picture has one colour, or nearly so."""
+        return self.spread < _BLANK_SPREAD
 
 
 class Examination:

@@ -11,7 +11,7 @@ from quantization.observe import SHARES, Seen
 
 __all__ = ["LARGEST_DISAGREEMENT", "MOST_PICTURES", "Disagreement", "disagreement", "enough_pictures"]
 
-LARGEST_DISAGREEMENT: Final = 0.1
+LARGEST_DISAGREEMENT: Final = 0.125
 """Of two halves, mean of all tensors, with which ranges count as settled."""
 MOST_PICTURES: Final = 10_000
 

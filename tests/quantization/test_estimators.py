@@ -28,9 +28,13 @@ TENSORS = st.builds(
 
 def _tensor(seed: int, size: int, *, low: str, shift: float) -> Floats:
     values = np.random.default_rng(seed).standard_t(3, size).astype(np.float32) + np.float32(shift)
-    if low == "any":
-        return values
-    return np.maximum(values, 0) if low == "relu" else np.minimum(values, 0)
+    bounds: dict[str, tuple[float | None, float | None]] = {
+        "any": (None, None),
+        "relu": (0.0, None),
+        "minus relu": (None, 0.0),
+    }
+    cut: Floats = np.clip(values, *bounds[low])
+    return cut
 
 
 def histogram(values: Floats) -> Histogram:
