@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lspdmobile.data.bundled import bundled_pictures
 from lspdmobile.data.coco import read_labelled_set
 from lspdmobile.data.pictures import read_picture
-from lspdmobile.data.views import Views, load_views, relabelled, view_of
+from lspdmobile.data.views import Views, find_views, load_views, relabelled, view_of
 from lspdmobile.errors import BadInputError
 from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.skeleton import COCO_17, LSP_14, MPII_16, Skeleton
@@ -181,3 +182,18 @@ def test_one_picture_is_seen_around_a_box_or_whole() -> None:
 def test_a_box_that_holds_nobody_is_refused(box: tuple[float, float, float, float]) -> None:
     with pytest.raises(BadInputError, match="holds nobody"):
         one_view(box)
+
+
+def test_found_views_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(generator.integers(0, 256, (40, 30, 3), dtype=np.uint8)).save(tmp_path / name)
+    found, read = find_views(tmp_path, CONTRACT, LSP_14), load_views(tmp_path, CONTRACT, LSP_14)
+    assert (len(found), found.names, found.source) == (3, read.names, read.source)
+    np.testing.assert_array_equal(np.stack(list(found)), read.pixels)
+    np.testing.assert_array_equal(found.inputs(1, 3), read.inputs(1, 3))
+    (tmp_path / "c.png").write_bytes(b"torn")
+    pictures = iter(found)
+    next(pictures), next(pictures)
+    with pytest.raises(BadInputError, match=r"c\.png: not a readable picture"):
+        next(pictures)
