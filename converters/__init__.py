@@ -35,7 +35,7 @@ def comparison(form: Format, precision: Precision, backend: Backend | None) -> C
 
     Other runtimes than Core ML's programs round integers in their own way.
     """
-    if precision not in (Precision.W8, Precision.W8A8):
+    if precision in (Precision.FP32, Precision.FP16, Precision.W8A16):
         return None
     if form is Format.EXECUTORCH:
         return executorch_coreml.deviation if backend is Backend.COREML else None

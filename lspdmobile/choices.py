@@ -1,7 +1,8 @@
 """The closed lists a user picks from: formats, backends, precisions, layouts, targets, verdicts, with their aliases.
 
 Precision names decode as: ``fp32`` and ``fp16`` say weights and activations alike; ``w8`` says 8-bit weights and float
-activations; ``wXaY`` says X-bit integer weights and Y-bit integer activations (static, calibrated).
+activations; ``wXaY`` says X-bit integer weights and Y-bit integer activations (static, calibrated); ``paletteX`` says
+that weights are X-bit indices into a table of floats, and activations float.
 """
 
 from collections.abc import Sequence
@@ -37,6 +38,8 @@ class Precision(StrEnum):
     W8 = "w8"
     W8A8 = "w8a8"
     W8A16 = "w8a16"
+    PALETTE6 = "palette6"
+    PALETTE4 = "palette4"
 
     @property
     def file_suffix(self) -> str:
@@ -47,6 +50,16 @@ class Precision(StrEnum):
     def is_static_integer(self) -> bool:
         """Whether activations are integers, so that calibration is needed."""
         return self in (Precision.W8A8, Precision.W8A16)
+
+    @property
+    def palette_bits(self) -> int | None:
+        """Bits of an index into a layer's table of weights; None where weights are no palette."""
+        return {Precision.PALETTE6: 6, Precision.PALETTE4: 4}.get(self)
+
+    @property
+    def may_compute_in_float16(self) -> bool:
+        """Whether activations are float and a runtime that has float16 computes in it."""
+        return not self.is_static_integer and self is not Precision.FP32
 
 
 class Estimator(StrEnum):

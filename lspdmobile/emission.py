@@ -106,7 +106,7 @@ def _emitted(
     """
     converter, request = emitter(form, job.request.backend), _emit_request(job, form, precision)
     artifact = converter.emit(request)
-    if precision not in (Precision.FP16, Precision.W8):
+    if not precision.may_compute_in_float16:
         return artifact, (), ()
     losses = converter.precision_losses(artifact.path, job.scanned)
     for _ in range(_MOST_REPAIRS if job.request.repair else 0):

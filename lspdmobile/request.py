@@ -36,8 +36,8 @@ class ExportRequest:
         deployment_target: Lowest iOS version.
         threads: Threads of the executors.
         target: Cost target that the forms of all formats are chosen for; None takes each format's own.
-        repair: Keep operations in float32 whose float16 arithmetic loses (Core ML fp16 and w8), and operators in float
-            without which the int8 network does not pass (w8a8).
+        repair: Keep operations in float32 whose float16 arithmetic loses (Core ML fp16, w8, palettes), and operators in
+            float without which the int8 network does not pass (w8a8).
     """
 
     student: Student

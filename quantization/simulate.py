@@ -5,8 +5,11 @@ the format's float type, weights of quantized layers are integers times such a s
 
 * ``w8a8``: the graph of :func:`quantization.graph.quantized_module`.
 * ``w8``: each layer's weights on their symmetric int8 grid, one scale ``max|w| / 127`` per output channel.
+* ``palette6``, ``palette4``: each layer's weights as the caller read them from the file. The plan does not say what the
+  tables hold, only that their entries are near the weights; that is for the reader to see.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +21,7 @@ from lspdmobile.choices import Precision
 from quantization.graph import exported_module, quantized_module
 from quantization.plan import QuantizationPlan
 
-__all__ = ["IntegerTensor", "Simulation", "simulation"]
+__all__ = ["IntegerTensor", "Simulation", "layer_weights", "simulation"]
 
 _LAYERS: Final = ("aten.conv2d.default", "aten.linear.default")
 _QUANTIZE: Final = "quantized_decomposed.quantize_per_tensor.default"
@@ -48,9 +51,15 @@ class Simulation:
     """
 
     def __init__(
-        self, module: GraphModule, *, stored: torch.dtype, exact: frozenset[str], quantizes_weights: bool
+        self,
+        module: GraphModule,
+        *,
+        stored: torch.dtype,
+        exact: frozenset[str],
+        quantizes_weights: bool = False,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self._interpreter = _Recorder(module, stored, exact, quantizes_weights=quantizes_weights)
+        self._interpreter = _Recorder(module, stored, exact, quantizes_weights=quantizes_weights, weights=weights or {})
         self.picture = next(node.name for node in module.graph.nodes if node.op == "placeholder")
 
     def run(self, picture: Tensor) -> tuple[dict[str, IntegerTensor], Tensor]:
@@ -68,15 +77,17 @@ def simulation(
     *,
     stored: torch.dtype,
     exact: frozenset[str] = frozenset(),
+    weights: Mapping[str, Tensor] | None = None,
 ) -> Simulation:
     """Simulate a plan.
 
     Args:
         network: Fused float student in eval mode.
-        plan: A ``w8`` or ``w8a8`` plan, the latter made from the same network and input size.
+        plan: Of quantized weights; one of integer activations was made from the same network and input size.
         input_size: Rows and columns H, W.
         stored: Float type of the file's parameters.
         exact: Nodes whose parameters the file keeps in float32 nevertheless.
+        weights: Under a palette, what each layer's weights are in the file, by the names of :func:`layer_weights`.
 
     Raises:
         BadInputError: The plan is another network's.
@@ -86,24 +97,44 @@ def simulation(
     if plan.precision is Precision.W8:
         return Simulation(exported_module(network, input_size), stored=stored, exact=exact, quantizes_weights=True)
     if plan.precision is Precision.W8A8:
-        module = quantized_module(network, plan, input_size)
-        return Simulation(module, stored=stored, exact=exact, quantizes_weights=False)
-    message = f"a {plan.precision} plan has no simulation; w8 and w8a8 have"
+        return Simulation(quantized_module(network, plan, input_size), stored=stored, exact=exact)
+    if plan.precision.palette_bits:
+        return Simulation(exported_module(network, input_size), stored=stored, exact=exact, weights=weights)
+    message = f"a {plan.precision} plan has no simulation; w8, w8a8 and palettes have"
     raise ValueError(message)
+
+
+def layer_weights(network: nn.Module, input_size: tuple[int, int]) -> tuple[dict[str, Tensor], str]:
+    """Give the float weights of every layer, by node, and the name of the node that gives the heatmaps."""
+    module = exported_module(network, input_size)
+    constants = dict(module.named_parameters()) | dict(module.named_buffers())
+    weights = {node.name: constants[str(node.args[1].target)].detach() for node in _layers(module)}
+    output = next(node for node in module.graph.nodes if node.op == "output")
+    return weights, output.all_input_nodes[0].name
+
+
+def _layers(module: GraphModule) -> list[Any]:
+    return [node for node in module.graph.nodes if str(node.target) in _LAYERS]
 
 
 class _Recorder(Interpreter):
     """Runs a graph with stored constants and keeps what its int8 activations stand for."""
 
     def __init__(
-        self, module: GraphModule, stored: torch.dtype, exact: frozenset[str], *, quantizes_weights: bool
+        self,
+        module: GraphModule,
+        stored: torch.dtype,
+        exact: frozenset[str],
+        *,
+        quantizes_weights: bool,
+        weights: Mapping[str, Tensor],
     ) -> None:
         super().__init__(module)
         self.integers: dict[str, IntegerTensor] = {}
         self._stored, self._exact = stored, exact
         self._constants: dict[str, Any] = {}
-        layers = [node for node in module.graph.nodes if quantizes_weights and str(node.target) in _LAYERS]
-        self._weights = {node.args[1] for node in layers}
+        self._weights = {node.args[1] for node in _layers(module)} if quantizes_weights else set()
+        self._given = {node.args[1]: weights[node.name] for node in _layers(module) if node.name in weights}
 
     def run_node(self, n: Node) -> Any:
         if n.name in self._constants:
@@ -128,6 +159,8 @@ class _Recorder(Interpreter):
     def _constant(self, node: Node, value: Any) -> Any:
         if not (isinstance(value, Tensor) and value.is_floating_point()):
             return value
+        if node in self._given:
+            return self._given[node]
         exact = any(user.name in self._exact for user in node.users)
         held = value.detach().to(torch.float32 if exact else self._stored)
         return _on_grid(held) if node in self._weights else held.float()

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.coreml.mil.package import Operation, Program, read_program
+from converters.coreml.palettes import checked_weights
 from lspdmobile.deviation import Deviation
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def deviation(
     Args:
         path: The ``.mlpackage``.
         network: Fused float student in eval mode.
-        plan: What the package was made from, ``w8`` or ``w8a8``.
+        plan: What the package was made from; its weights are quantized.
         pictures: Normalised pictures ``[N, 3, H, W]``, N at least 1.
 
     Returns:
@@ -63,12 +64,17 @@ def deviation_of(
     """
     import torch
 
-    from quantization.simulate import simulation
+    from quantization.simulate import layer_weights, simulation
 
-    exact = frozenset(v.name for op in program.operations for v in op.outputs if v.type.dtype.name == "float32")
+    weights, faults = dict[str, "Tensor"](), frozenset[str]()
     size = (pictures.shape[2], pictures.shape[3])
-    simulated = simulation(network, plan, size, stored=torch.float16, exact=exact)
-    comparison = _Comparison(program, picture=simulated.picture, planned_name=planned_name)
+    if plan.precision.palette_bits:
+        wanted, last = layer_weights(network, size)
+        found, faults = checked_weights(program, {name: weight.numpy() for name, weight in wanted.items()}, last)
+        weights = {name: torch.from_numpy(weight) for name, weight in found.items()}
+    exact = frozenset(v.name for op in program.operations for v in op.outputs if v.type.dtype.name == "float32")
+    simulated = simulation(network, plan, size, stored=torch.float16, exact=exact, weights=weights)
+    comparison = _Comparison(program, picture=simulated.picture, planned_name=planned_name, faults=faults)
     for picture in torch.from_numpy(pictures).split(1):
         comparison.add(picture, *simulated.run(picture))
     return comparison.result()
@@ -77,14 +83,16 @@ def deviation_of(
 class _Comparison:
     """A package beside its plan's simulation, over pictures."""
 
-    def __init__(self, program: Program, *, picture: str, planned_name: Callable[[str], str]) -> None:
+    def __init__(
+        self, program: Program, *, picture: str, planned_name: Callable[[str], str], faults: frozenset[str]
+    ) -> None:
         from converters.coreml.mil.program import MilProgram
 
         self._program = MilProgram(program, compute="fp32")
         self._sources = {name: planned_name(source) for name, source in _sources(program, picture).items()}
         self._integers: dict[str, _Tally] = {}
         self._heatmaps = _Tally()
-        self._faults: set[str] = set()
+        self._faults = set(faults)
         self._pictures = 0
 
     def add(self, picture: "Tensor", planned: "Mapping[str, IntegerTensor]", heatmaps: "Tensor") -> None:

@@ -5,6 +5,8 @@ fp32     float32 weights and arithmetic
 fp16     float16 weights and arithmetic; input and output stay float32
 w8       the fp16 program with int8 weights, per output channel, symmetric (iOS 16)
 w8a8     the plan's int8 grids as ``quantize``/``dequantize`` around each layer, int8 weights (iOS 17)
+palette6 the fp16 program with weights from tables of 64 values (iOS 16; finer with iOS 18)
+palette4 the same with tables of 16 values
 ======== =====================================================================================
 
 The package is read back from disk and compared with what was asked for. It is also made reproducible: no date, no
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
+from converters.coreml.compressing import compressed
 from converters.coreml.mil.package import Program, read_program, specification_path
 from converters.coreml.plan import check_precision, check_scales, coarse_scales, too_large_for_float16
 from lspdmobile.artifact import Artifact, EmitRequest
@@ -49,8 +52,15 @@ __all__ = [
 SUFFIX: str = ".mlpackage"
 INPUT_NAME: Final = "input"
 OUTPUT_NAME: Final = "heatmaps"
-_SUPPORTED: Final = dict.fromkeys((Precision.FP32, Precision.FP16, Precision.W8, Precision.W8A8), Layout.NCHW)
-_LOWEST_TARGET: Final = {Precision.FP32: 15, Precision.FP16: 15, Precision.W8: 16, Precision.W8A8: 17}
+_LOWEST_TARGET: Final = {
+    Precision.FP32: 15,
+    Precision.FP16: 15,
+    Precision.W8: 16,
+    Precision.W8A8: 17,
+    Precision.PALETTE6: 16,
+    Precision.PALETTE4: 16,
+}
+_SUPPORTED: Final = dict.fromkeys(_LOWEST_TARGET, Layout.NCHW)
 _DESCRIPTION_KEYS: Final = {
     "author": "author",
     "license": "license",
@@ -178,24 +188,17 @@ def exported_program(request: EmitRequest) -> tuple["GraphModule | None", "Expor
 def _converted(tools: Any, exported: "ExportedProgram", target: Any, request: EmitRequest) -> Any:
     import numpy as np
 
-    precision, input_size = request.plan.precision, request.input_size
     model = tools.convert(
         exported,
         convert_to="mlprogram",
         minimum_deployment_target=target,
         compute_precision=compute_precision(tools, request),
-        inputs=[tools.TensorType(name=INPUT_NAME, shape=(1, 3, *input_size), dtype=np.float32)],
+        inputs=[tools.TensorType(name=INPUT_NAME, shape=(1, 3, *request.input_size), dtype=np.float32)],
         outputs=[tools.TensorType(name=OUTPUT_NAME, dtype=np.float32)],
         pass_pipeline=pass_pipeline(tools),
         skip_model_load=True,
     )
-    if precision is not Precision.W8:
-        return model
-    optimize = tools.optimize.coreml
-    weights = optimize.OpLinearQuantizerConfig(
-        mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=0
-    )
-    return optimize.linear_quantize_weights(model, optimize.OptimizationConfig(global_config=weights))
+    return compressed(tools, model, request.plan.precision, target)
 
 
 def compute_precision(tools: Any, request: EmitRequest) -> Any:
@@ -207,8 +210,8 @@ def compute_precision(tools: Any, request: EmitRequest) -> Any:
     precision = request.plan.precision
     if not request.keep_fp32:
         return tools.precision.FLOAT32 if precision is Precision.FP32 else tools.precision.FLOAT16
-    if precision not in (Precision.FP16, Precision.W8):
-        message = f"Core ML {precision}: operations can be kept in float32 in fp16 and w8 only"
+    if not precision.may_compute_in_float16:
+        message = f"Core ML {precision}: operations can be kept in float32 in fp16, w8 and palettes only"
         raise BadInputError(message)
     return tools.transform.FP16ComputePrecision(
         op_selector=lambda operation: not any(value.name in request.keep_fp32 for value in operation.outputs)

@@ -8,6 +8,7 @@ import numpy as np
 
 from converters.coreml.mil.constants import Constant
 from converters.coreml.mil.package import Operation, Program
+from converters.coreml.palettes import constant_behind, palette_of
 from lspdmobile.choices import Precision
 from lspdmobile.errors import ConversionError
 
@@ -21,7 +22,7 @@ _COARSE: Final = 0.01
 
 
 def weight_dtypes(program: Program) -> dict[str, str]:
-    """Give the stored dtype of every layer's weight, by the name of the layer's output."""
+    """Give how every layer's weight is stored, by the name of the layer's output; ``palette6`` is 6-bit indices."""
     makers = _makers(program)
     dtypes: dict[str, str] = {}
     for operation in program.operations:
@@ -39,14 +40,16 @@ def check_precision(
     Args:
         program: Read back from disk.
         precision: What was asked for.
-        integer_layers: How many layers must have int8 weights under ``w8a8``; every layer must under ``w8``.
+        integer_layers: How many layers must have int8 weights under ``w8a8``; every layer must under ``w8``, and every
+            layer must have a palette of that many bits under ``palette6`` and ``palette4``.
         float32_layers: Outputs of those that may have float32 weights under ``fp16``.
 
     Raises:
         ConversionError: A layer's weights are of another dtype, or ``w8a8`` has no quantized activations.
     """
     dtypes = weight_dtypes(program)
-    expected = {Precision.FP32: "float32", Precision.FP16: "float16"}.get(precision, "int8")
+    floats = {Precision.FP32: "float32", Precision.FP16: "float16"}
+    expected = floats.get(precision, precision.value if precision.palette_bits else "int8")
     wrong = {name: dtype for name, dtype in dtypes.items() if dtype != expected}
     if precision is Precision.FP16:
         wrong = {name: dtype for name, dtype in wrong.items() if dtype != "float32" or name not in float32_layers}
@@ -67,7 +70,7 @@ def too_large_for_float16(program: Program) -> tuple[str, ...]:
     found = []
     for operation in program.operations:
         if operation.kind in _WEIGHTED:
-            weight = _resolved(operation.inputs["weight"][0], makers)
+            weight = constant_behind(operation.inputs["weight"][0], makers)
             if weight is not None and not isinstance(weight.value, str) and weight.value.dtype == np.float32:
                 found += [operation.outputs[0].name] * bool(np.abs(weight.value).max(initial=0) > _LARGEST_FLOAT16)
     return tuple(found)
@@ -88,7 +91,7 @@ def check_scales(program: Program, scales: Mapping[str, float]) -> None:
         float(constant.value.reshape(()))
         for operation in program.operations
         if operation.kind in ("quantize", "dequantize")
-        and (constant := _resolved(operation.inputs["scale"][0], makers)) is not None
+        and (constant := constant_behind(operation.inputs["scale"][0], makers)) is not None
         and not isinstance(constant.value, str)
         and constant.value.size == 1
     ]
@@ -110,7 +113,7 @@ def coarse_scales(program: Program) -> int:
     count = 0
     for operation in program.operations:
         if operation.kind.startswith("constexpr_") and "scale" in operation.inputs:
-            constant = _resolved(operation.inputs["scale"][0], makers)
+            constant = constant_behind(operation.inputs["scale"][0], makers)
             if constant is not None and not isinstance(constant.value, str) and constant.value.dtype == np.float16:
                 count += int((constant.value < _FLOAT16_STEP / 2 / _COARSE).sum())
     return count
@@ -125,14 +128,9 @@ def _stored_dtype(bound: str | Constant, makers: Mapping[str, Operation]) -> str
     if isinstance(bound, Constant):
         return bound.type.dtype.name
     maker = makers.get(bound)
+    if maker is not None and (palette := palette_of(maker, makers)) is not None:
+        return palette.stored_as
     data = next((name for name in _DATA_INPUTS if maker is not None and name in maker.inputs), None)
     if maker is None or data is None:
         return "computed"
     return _stored_dtype(maker.inputs[data][0], makers)
-
-
-def _resolved(bound: str | Constant, makers: Mapping[str, Operation]) -> Constant | None:
-    if isinstance(bound, Constant):
-        return bound
-    maker = makers.get(bound)
-    return _resolved(maker.inputs["val"][0], makers) if maker is not None and maker.kind == "const" else None

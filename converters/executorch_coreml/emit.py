@@ -54,8 +54,11 @@ _INT8_WEIGHTS: Final = {
 
 
 def supported() -> Mapping[Precision, Layout]:
-    """Give the precisions this format takes and each one's default layout: those of Core ML."""
-    return coreml.supported()
+    """Give the precisions this format takes and each one's default layout: those of Core ML but palettes.
+
+    ExecuTorch's Core ML backend is asked for weights by compile specs, which know integers only.
+    """
+    return {precision: layout for precision, layout in coreml.supported().items() if precision.palette_bits is None}
 
 
 def misfit(precision: Precision, layout: Layout, deployment_target: str) -> str | None:

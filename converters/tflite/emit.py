@@ -54,7 +54,7 @@ _SCALE_TOLERANCE: Final = 1e-4
 
 def supported() -> Mapping[Precision, Layout]:
     """Give the precisions and each one's default layout; TFLite kernels are NHWC throughout."""
-    return dict.fromkeys(Precision, Layout.NHWC)
+    return dict.fromkeys(_WEIGHTS, Layout.NHWC)
 
 
 def misfit(precision: Precision, layout: Layout, deployment_target: str) -> str | None:  # noqa: ARG001
@@ -72,12 +72,7 @@ def emit(request: EmitRequest) -> Artifact:
         ValueError: The network is in training mode.
     """
     precision = request.plan.precision
-    if request.network.training:
-        message = "the network is in training mode; call eval() first"
-        raise ValueError(message)
-    if precision.is_static_integer and not request.plan.ranges:
-        message = f"{precision} needs calibrated ranges and the plan holds none; calibrate the network first"
-        raise BadInputError(message)
+    _check(request)
     start = time.perf_counter()
     try:
         converted = float_file(request.network, request.input_size, request.layout)
@@ -109,6 +104,19 @@ def emit(request: EmitRequest) -> Artifact:
         seconds=time.perf_counter() - start + converted.seconds_before,
         notes=_notes(written, precision, ranges),
     )
+
+
+def _check(request: EmitRequest) -> None:
+    precision = request.plan.precision
+    if precision not in _WEIGHTS:
+        message = f"TFLite has no {precision}; choose from {', '.join(_WEIGHTS)}"
+        raise BadInputError(message)
+    if request.network.training:
+        message = "the network is in training mode; call eval() first"
+        raise ValueError(message)
+    if precision.is_static_integer and not request.plan.ranges:
+        message = f"{precision} needs calibrated ranges and the plan holds none; calibrate the network first"
+        raise BadInputError(message)
 
 
 def require_precision(model: Any, precision: Precision, path: Path, *, kept_float: Collection[str] = ()) -> None:

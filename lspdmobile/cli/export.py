@@ -38,7 +38,8 @@ def export(
         str, typer.Option("--format", "-f", help="Comma list of coreml (mlpackage), tflite (litert), executorch (pte).")
     ] = "all",
     precisions: Annotated[
-        str, typer.Option("--precision", "-p", help="Comma list of fp32, fp16, w8, w8a8 (int8), w8a16.")
+        str,
+        typer.Option("--precision", "-p", help="Comma list of fp32, fp16, w8, w8a8 (int8), w8a16, palette6, palette4."),
     ] = "fp16,w8a8",
     backend: Annotated[
         Backend, typer.Option("--backend", help="What ExecuTorch artifacts are delegated to.")
@@ -83,8 +84,8 @@ def export(
         bool,
         typer.Option(
             "--repair",
-            help="Keep in float what does not pass otherwise: operations float16 does not hold (Core ML fp16, w8), "
-            "operators that cost int8 its accuracy (w8a8).",
+            help="Keep in float what does not pass otherwise: operations float16 does not hold (Core ML fp16, w8, "
+            "palettes), operators that cost int8 its accuracy (w8a8).",
         ),
     ] = False,
     overwrite: OverwriteOpt = False,

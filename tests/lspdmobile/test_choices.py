@@ -60,7 +60,14 @@ def test_all_is_no_precision() -> None:
 
 def test_file_suffixes_are_what_users_of_the_formats_expect() -> None:
     suffixes = {p.value: p.file_suffix for p in Precision}
-    assert suffixes == {"fp32": "float32", "fp16": "float16", "w8": "w8", "w8a8": "w8a8", "w8a16": "w8a16"}
+    spelled = {"fp32": "float32", "fp16": "float16"}
+    assert suffixes == {p.value: spelled.get(p.value, p.value) for p in Precision}
+
+
+def test_palettes_are_float_precisions_with_as_many_bits_as_their_names_say() -> None:
+    assert {p.value: p.palette_bits for p in Precision if p.palette_bits} == {"palette6": 6, "palette4": 4}
+    half = [p for p in Precision if p.may_compute_in_float16]
+    assert half == [Precision.FP16, Precision.W8, Precision.PALETTE6, Precision.PALETTE4]
 
 
 def test_only_integer_activations_need_calibration() -> None:

@@ -40,7 +40,7 @@ from converters.coreml.mil.package import Operation, Program
 from converters.coreml.mil.steps import RUN_DTYPES, Step, exported, fits, run_step
 from lspdmobile.errors import ConversionError
 
-__all__ = ["PLANNERS", "Plan", "plan_program"]
+__all__ = ["PLANNERS", "Plan", "constants_of", "plan_program"]
 
 PLANNERS: Final[Mapping[str, Planner]] = {
     **ops_activation.PLANNERS,
@@ -104,11 +104,22 @@ def plan_program(program: Program) -> Plan:
     return _Planning(program).plan()
 
 
+def constants_of(program: Program) -> dict[str, Constant]:
+    """Give every value of a program that needs no input, by name: compressed weights are unpacked.
+
+    Raises:
+        ConversionError: An operation, attribute or dtype is not implemented; the message names it.
+    """
+    planning = _Planning(program)
+    planning.plan()
+    return planning.constants
+
+
 class _Planning:
     def __init__(self, program: Program) -> None:
         self._program = program
         self._types: dict[str, TensorType] = {value.name: value.type for value in program.inputs}
-        self._constants: dict[str, Constant] = {}
+        self.constants: dict[str, Constant] = {}
         self._tensors: dict[str, Tensor] = {}
         self._worked_out: set[str] = set()
         self._takes_batches = not program.images and all(stacks(value.type) for value in program.inputs)
@@ -117,7 +128,7 @@ class _Planning:
         kernels: list[tuple[Operation, Kernel]] = []
         for operation in self._program.operations:
             self._check_order(operation)
-            args = Arguments(operation, self._constants, self._types)
+            args = Arguments(operation, self.constants, self._types)
             try:
                 kernel = self._kernel(operation, args)
             except (RuntimeError, ValueError, IndexError, TypeError) as error:
@@ -130,7 +141,7 @@ class _Planning:
                 self._takes_batches = self._takes_batches and keeps_entries_apart(args, kernel)
                 kernels.append((operation, kernel))
         known = self._known()
-        types = {name: kind for name, kind in self._types.items() if name in known or name not in self._constants}
+        types = {name: kind for name, kind in self._types.items() if name in known or name not in self.constants}
         return Plan(steps=self._steps(kernels), types=types, known=known, takes_batches=self._takes_batches)
 
     def _kernel(self, operation: Operation, args: Arguments) -> Kernel | None:
@@ -138,7 +149,7 @@ class _Planning:
         kernel: Kernel | None = None
         if operation.kind == "const" or operation.kind in ops_constexpr.UNPACKERS:
             constants = _constants(operation, args)
-            self._constants.update(zip((value.name for value in operation.outputs), constants, strict=True))
+            self.constants.update(zip((value.name for value in operation.outputs), constants, strict=True))
         elif operation.kind in PLANNERS:
             _check_dtypes(operation)
             kernel = PLANNERS[operation.kind](args)
@@ -155,7 +166,7 @@ class _Planning:
                 raise ConversionError(message)
 
     def _is_constant(self, bound: str | Constant) -> bool:
-        return isinstance(bound, Constant) or bound in self._constants
+        return isinstance(bound, Constant) or bound in self.constants
 
     def _work_out(self, operation: Operation, kernel: Kernel) -> None:
         """Run an operation on constants; its results are constants from here on."""
@@ -165,16 +176,16 @@ class _Planning:
         for value, result in zip(operation.outputs, results, strict=True):
             kind = TensorType(dtype=value.type.dtype, shape=tuple(result.shape))
             array = exported(result, kind.dtype)
-            self._constants[value.name] = Constant(type=kind, value=array, stored_bytes=0)
+            self.constants[value.name] = Constant(type=kind, value=array, stored_bytes=0)
             self._tensors[value.name] = result
             self._types[value.name] = kind
             self._worked_out.add(value.name)
 
     def _known(self) -> dict[str, Tensor]:
-        outputs = [value for value in self._program.outputs if value.name in self._constants]
+        outputs = [value for value in self._program.outputs if value.name in self.constants]
         for value in outputs:
             if value.name not in self._tensors:
-                self._tensors[value.name] = _tensor(self._constants[value.name], f"output {value.name!r}")
+                self._tensors[value.name] = _tensor(self.constants[value.name], f"output {value.name!r}")
         return {name: self._tensors[name] for name in (*self._worked_out, *(value.name for value in outputs))}
 
     def _steps(self, kernels: list[tuple[Operation, Kernel]]) -> tuple[Step, ...]:
@@ -184,7 +195,7 @@ class _Planning:
             last_use.update((bound, index) for bound in kernel.operands if isinstance(bound, str))
         ends: dict[int, list[str]] = {}
         for name, index in last_use.items():
-            if name not in self._constants:
+            if name not in self.constants:
                 ends.setdefault(index, []).append(name)
         return tuple(
             self._step(operation, kernel, frees=tuple(ends.get(index, ())))
@@ -204,10 +215,10 @@ class _Planning:
     def _operand(self, bound: str | Constant, operation: Operation) -> str | Tensor:
         if isinstance(bound, Constant):
             return _tensor(bound, operation.label)
-        if bound not in self._constants:
+        if bound not in self.constants:
             return bound
         if bound not in self._tensors:
-            self._tensors[bound] = _tensor(self._constants[bound], operation.label)
+            self._tensors[bound] = _tensor(self.constants[bound], operation.label)
         return self._tensors[bound]
 
 

@@ -44,8 +44,10 @@ def embedded(artifact: Artifact) -> Any:
     return only_program(artifact.path, read_program(artifact.path))
 
 
-def test_what_is_offered_is_what_core_ml_takes() -> None:
-    assert executorch_coreml.supported() == coreml.supported()
+def test_what_is_offered_is_what_core_ml_takes_but_palettes() -> None:
+    offered = executorch_coreml.supported()
+    assert offered == {p: layout for p, layout in coreml.supported().items() if p.palette_bits is None}
+    assert set(coreml.supported()) - set(offered) == {Precision.PALETTE6, Precision.PALETTE4}
 
 
 def test_the_artifact_says_what_was_written(world: "World", emitted: Emitted) -> None:
@@ -100,6 +102,7 @@ def test_the_deployment_target_reaches_the_program(world: "World", block: nn.Mod
     ("precision", "changes", "fault"),
     [
         (Precision.W8A16, {}, "has no w8a16; choose from fp32, fp16, w8, w8a8"),
+        (Precision.PALETTE6, {}, "has no palette6; choose from fp32, fp16, w8, w8a8"),
         (Precision.W8A8, {"deployment_target": "iOS16"}, "needs a minimum deployment target of iOS17"),
         (Precision.FP16, {"deployment_target": "Symbian"}, "not 'Symbian'"),
         (Precision.FP16, {"layout": Layout.NHWC}, "use --layout nchw"),

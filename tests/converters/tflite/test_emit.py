@@ -32,7 +32,7 @@ INTEGER_WEIGHTS = (Precision.W8, Precision.W8A8, Precision.W8A16)
 
 def test_the_package_is_a_converter() -> None:
     converter: Converter = tflite
-    assert set(converter.supported()) == set(Precision)
+    assert set(Precision) - set(converter.supported()) == {Precision.PALETTE6, Precision.PALETTE4}
     assert set(converter.supported().values()) == {Layout.NHWC}
 
 
@@ -146,7 +146,7 @@ def test_int8_files_hold_no_float_weights(world: "World", emitted: dict[Precisio
 
 def test_a_file_that_is_not_what_was_asked_for_is_refused(emitted: dict[Precision, Artifact]) -> None:
     for precision, artifact in emitted.items():
-        for asked in Precision:
+        for asked in tflite.supported():
             model = read_model(artifact.path)
             if asked is precision:
                 require_precision(model, asked, artifact.path)
@@ -207,6 +207,12 @@ def test_an_integer_plan_without_ranges_is_refused(world: "World") -> None:
     request = replace(world.request(Precision.FP32, "x.tflite"), plan=QuantizationPlan(precision=Precision.W8A8))
     with pytest.raises(BadInputError, match="calibrate the network first"):
         tflite.emit(request)
+
+
+@pytest.mark.parametrize("precision", [Precision.PALETTE6, Precision.PALETTE4])
+def test_a_palette_is_refused(world: "World", precision: Precision) -> None:
+    with pytest.raises(BadInputError, match=f"TFLite has no {precision}; choose from fp32, fp16, w8, w8a8, w8a16"):
+        tflite.emit(world.request(precision, "palette.tflite"))
 
 
 def test_train_mode_is_a_programmer_s_mistake(world: "World") -> None:

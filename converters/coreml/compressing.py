@@ -1,0 +1,71 @@
+"""Weights made smaller by Core ML Tools: 8-bit integers, or palettes of 64 or 16 values.
+
+A palette is a table of float values and, for every weight, the index of one of them. The tables are found by k-means:
+one for each layer, or, where iOS 18 is the lowest system, one for every 16 output channels of a layer whose channels
+are a multiple of 16.
+"""
+
+import warnings
+from typing import Any, Final
+
+from lspdmobile.choices import Precision
+
+__all__ = ["compressed"]
+
+_GROUP: Final = 16
+_GROUPED_PALETTES_SINCE: Final = "iOS18"
+_LAYERS: Final = frozenset({"conv", "conv_transpose", "linear"})
+
+
+def compressed(tools: Any, model: Any, precision: Precision, target: Any) -> Any:
+    """Compress every layer's weights as a precision asks; a model whose precision asks for nothing is given back.
+
+    Args:
+        tools: Core ML Tools, with ``optimize.coreml`` imported.
+        model: As converted.
+        precision: What was asked for.
+        target: Core ML Tools' constant of the lowest system.
+    """
+    optimize = tools.optimize.coreml
+    if precision is Precision.W8:
+        weights = optimize.OpLinearQuantizerConfig(
+            mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=0
+        )
+        return optimize.linear_quantize_weights(model, optimize.OptimizationConfig(global_config=weights))
+    if (bits := precision.palette_bits) is None:
+        return model
+    grouped = _grouped(optimize, model) if target >= getattr(tools.target, _GROUPED_PALETTES_SINCE) else ()
+    config = optimize.OptimizationConfig(
+        global_config=optimize.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=0),
+        op_name_configs={
+            name: optimize.OpPalettizerConfig(
+                mode="kmeans",
+                nbits=bits,
+                granularity="per_grouped_channel",
+                group_size=_GROUP,
+                channel_axis=0,
+                weight_threshold=0,
+            )
+            for name in grouped
+        },
+    )
+    return _palettized(optimize, model, config)
+
+
+def _grouped(optimize: Any, model: Any) -> tuple[str, ...]:
+    """Name the weights whose first axis, the output channels, is several whole groups."""
+    return tuple(
+        name
+        for name, weight in optimize.get_weights_metadata(model, weight_threshold=0).items()
+        if any(child.op_type in _LAYERS - {"conv_transpose"} for child in weight.child_ops)
+        and weight.val.shape[0] % _GROUP == 0
+    )
+
+
+def _palettized(optimize: Any, model: Any, config: Any) -> Any:
+    """Palettize in one thread: the partial sums of several add up in no fixed order."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a layer of fewer weights than the table has entries
+        return optimize.palettize_weights(model, config)
