@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.errors import BadInputError
+from lspdmobile.shortfall import Shortfall
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,6 +83,7 @@ class Artifact:
         format, precision, layout: What was asked for.
         seconds: Wall time of the emission.
         notes: What the runtime could not honour, in words; shown in the report.
+        not_honoured: The same layer by layer.
     """
 
     path: Path
@@ -90,6 +92,7 @@ class Artifact:
     layout: Layout
     seconds: float
     notes: tuple[str, ...] = ()
+    not_honoured: tuple[Shortfall, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

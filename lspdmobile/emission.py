@@ -19,6 +19,7 @@ from lspdmobile.parity import judge
 from lspdmobile.preparing import Prepared
 from lspdmobile.report.html import WorstPicture
 from lspdmobile.report.schema import ArtifactEntry, DelegationEntry, DeviationEntry, ManifestArtifact, TensorEntry
+from lspdmobile.report.shortfalls import shortfall_entries
 from lspdmobile.request import ExportRequest, Pair
 from lspdmobile.run_folder import metadata_of
 from quantization.pictures import Pictures
@@ -88,6 +89,7 @@ def judged_artifact(job: Job, form: Format, precision: Precision) -> Judged:
             "verdict": verdict,
             "reasons": reasons,
             "kept_fp32": kept,
+            "not_honoured": shortfall_entries(artifact.not_honoured),
             "notes": (*artifact.notes, *_precision_notes(losses, kept)),
             "caveat": executor.caveat,
         }

@@ -14,7 +14,8 @@ __all__ = ["compressed"]
 
 _GROUP: Final = 16
 _GROUPED_PALETTES_SINCE: Final = "iOS18"
-_LAYERS: Final = frozenset({"conv", "conv_transpose", "linear"})
+_OUTPUTS_FIRST: Final = ("conv", "linear")
+"""Operations whose weights have the output channels along the first axis."""
 
 
 def compressed(tools: Any, model: Any, precision: Precision, target: Any) -> Any:
@@ -57,8 +58,7 @@ def _grouped(optimize: Any, model: Any) -> tuple[str, ...]:
     return tuple(
         name
         for name, weight in optimize.get_weights_metadata(model, weight_threshold=0).items()
-        if any(child.op_type in _LAYERS - {"conv_transpose"} for child in weight.child_ops)
-        and weight.val.shape[0] % _GROUP == 0
+        if any(child.op_type in _OUTPUTS_FIRST for child in weight.child_ops) and weight.val.shape[0] % _GROUP == 0
     )
 
 

@@ -8,12 +8,13 @@ values agree but for the rare one whose rounding hangs on the last bit.
 from collections.abc import Callable, Mapping
 from math import inf, isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.coreml.mil.package import Operation, Program, read_program
+from converters.coreml.grids import sources
+from converters.coreml.mil.package import Program, read_program
 from converters.coreml.palettes import checked_weights
 from lspdmobile.deviation import Deviation
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from quantization.simulate import IntegerTensor
 
 __all__ = ["deviation", "deviation_of"]
-
-_FLOAT16_SUFFIX: Final = "_cast_fp16"
 
 
 def deviation(
@@ -89,7 +88,7 @@ class _Comparison:
         from converters.coreml.mil.program import MilProgram
 
         self._program = MilProgram(program, compute="fp32")
-        self._sources = {name: planned_name(source) for name, source in _sources(program, picture).items()}
+        self._sources = {name: planned_name(source) for name, source in sources(program, picture).items()}
         self._integers: dict[str, _Tally] = {}
         self._heatmaps = _Tally()
         self._faults = set(faults)
@@ -158,23 +157,3 @@ class _Tally:
     def relative_error(self) -> float:
         """Largest difference over the largest value."""
         return self._error / self.largest if self.largest else inf
-
-
-def _sources(program: Program, picture: str) -> dict[str, str]:
-    """Give the plan's name of what each ``dequantize`` undoes, by the name of the ``dequantize``'s output."""
-    makers = {value.name: operation for operation in program.operations for value in operation.outputs}
-    inputs = {value.name for value in program.inputs}
-    sources: dict[str, str] = {}
-    for operation in program.operations:
-        quantize = _maker(operation, makers) if operation.kind == "dequantize" else None
-        if quantize is not None and quantize.kind == "quantize":
-            name = str(quantize.inputs["input"][0])
-            while (cast := makers.get(name)) is not None and cast.kind == "cast":
-                name = str(cast.inputs["x"][0])
-            sources[operation.outputs[0].name] = picture if name in inputs else name.removesuffix(_FLOAT16_SUFFIX)
-    return sources
-
-
-def _maker(operation: Operation, makers: Mapping[str, Operation]) -> Operation | None:
-    bound = operation.inputs["input"][0]
-    return makers.get(bound) if isinstance(bound, str) else None

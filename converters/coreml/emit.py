@@ -17,7 +17,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import NAMESPACE_URL, uuid5
@@ -25,9 +25,11 @@ from uuid import NAMESPACE_URL, uuid5
 from converters.coreml.compressing import compressed
 from converters.coreml.mil.package import Program, read_program, specification_path
 from converters.coreml.plan import check_precision, check_scales, coarse_scales, too_large_for_float16
+from converters.coreml.readback import check_grids
 from lspdmobile.artifact import Artifact, EmitRequest
 from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.errors import BadInputError, ConversionError, EnvironmentLacksError, LspdmobileError
+from lspdmobile.shortfall import Shortfall
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -107,7 +109,7 @@ def emit(request: EmitRequest) -> Artifact:
         model = _converted(tools, exported, target, request)
         model.save(str(request.path))
         settle(request.path, request.metadata)
-        notes = checked(request, read_program(request.path), module)
+        notes, shortfalls = checked(request, read_program(request.path), module)
     except LspdmobileError:
         shutil.rmtree(request.path, ignore_errors=True)
         raise
@@ -123,6 +125,7 @@ def emit(request: EmitRequest) -> Artifact:
         layout=request.layout,
         seconds=time.perf_counter() - start,
         notes=notes,
+        not_honoured=shortfalls,
     )
 
 
@@ -267,18 +270,21 @@ def _rename_items(manifest: Path) -> None:
     manifest.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
 
 
-def checked(request: EmitRequest, program: Program, module: "GraphModule | None") -> tuple[str, ...]:
-    """Compare a program read back from disk with what was asked for; gives notes for the report.
+def checked(
+    request: EmitRequest, program: Program, module: "GraphModule | None", *, planned_name: Callable[[str], str] = str
+) -> tuple[tuple[str, ...], tuple[Shortfall, ...]]:
+    """Compare a program read back from disk with what was asked for; gives notes for the report, and the same by layer.
 
     Args:
         request: What was asked for.
         program: What the file holds.
         module: Under ``w8a8``, the quantized module that was converted.
+        planned_name: Gives the module's name of a tensor that Core ML Tools was given under another one.
 
     Raises:
         ConversionError: The file holds something else.
     """
-    integer_layers = 0
+    integer_layers, shortfalls = 0, tuple[Shortfall, ...]()
     if module is not None:
         from quantization.graph import activation_grids, weight_scales_by_node
 
@@ -287,11 +293,12 @@ def checked(request: EmitRequest, program: Program, module: "GraphModule | None"
             message = f"{program.path}: the plan quantizes no layer; w8a8 would be a float file in disguise"
             raise ConversionError(message)
         check_scales(program, {name: grid.scale for name, grid in activation_grids(module).items()})
+        shortfalls = check_grids(program, module, planned_name=planned_name)
     large = too_large_for_float16(program) if request.plan.precision is Precision.FP16 else ()
     kept = request.keep_fp32.union(large)
     check_precision(program, request.plan.precision, integer_layers=integer_layers, float32_layers=kept)
     _check_kept(request, program)
-    return tuple(_notes(coarse_scales(program), large))
+    return tuple(_notes(coarse_scales(program), large)), shortfalls
 
 
 def _notes(coarse: int, large: Sequence[str]) -> Iterator[str]:

@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.coreml.execute import picture_to_heatmaps
+from converters.coreml.grids import FLOAT16_SUFFIX
 from converters.coreml.mil.package import Program, read_program
 from lspdmobile.artifact import PrecisionLoss
 
 __all__ = ["losses_of", "precision_losses", "tools_name"]
-
-_CAST_SUFFIX = "_cast_fp16"
 
 
 def precision_losses(path: Path, pictures: NDArray[np.float32]) -> tuple[PrecisionLoss, ...]:
@@ -47,4 +46,4 @@ def losses_of(program: Program, pictures: NDArray[np.float32]) -> tuple[Precisio
 
 def tools_name(name: str) -> str:
     """Give the name a value has where Core ML Tools chooses what becomes float16: without the suffix that it adds."""
-    return name.removesuffix(_CAST_SUFFIX)
+    return name.removesuffix(FLOAT16_SUFFIX)

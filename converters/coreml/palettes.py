@@ -8,15 +8,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.coreml.grids import FLOAT16_SUFFIX
 from converters.coreml.mil.constants import Constant
 from converters.coreml.mil.package import Operation, Program
 
-__all__ = ["Palette", "checked_weights", "constant_behind", "palette_faults", "palette_of"]
+__all__ = ["LAYERS", "Palette", "checked_weights", "constant_behind", "palette_faults", "palette_of"]
 
 Numbers = NDArray[Any]
 
-_LAYERS: Final = ("conv", "conv_transpose", "linear")
-_FLOAT16_SUFFIX: Final = "_cast_fp16"
+LAYERS: Final = ("conv", "conv_transpose", "linear")
+"""Operations that have weights."""
 _ROUNDING: Final = 2.0**-10
 """Indices were chosen before the table's entries became float16: of two entries, each by half its last bit."""
 
@@ -121,12 +122,12 @@ def checked_weights(
     weights: dict[str, NDArray[np.float32]] = {}
     faults: set[str] = set()
     for operation in program.operations:
-        bound = operation.inputs["weight"][0] if operation.kind in _LAYERS else None
+        bound = operation.inputs["weight"][0] if operation.kind in LAYERS else None
         palette = palette_of(makers[bound], makers) if isinstance(bound, str) and bound in makers else None
         if not isinstance(bound, str) or palette is None:
             continue
         made = operation.outputs[0].name
-        layer, unpacked = last if made in outputs else made.removesuffix(_FLOAT16_SUFFIX), constants[bound].value
+        layer, unpacked = last if made in outputs else made.removesuffix(FLOAT16_SUFFIX), constants[bound].value
         if layer not in wanted or isinstance(unpacked, str) or unpacked.shape != wanted[layer].shape:
             faults.add(f"{layer}: no layer of the network has weights {list(palette.shape)} under this name")
             continue

@@ -8,13 +8,12 @@ import numpy as np
 
 from converters.coreml.mil.constants import Constant
 from converters.coreml.mil.package import Operation, Program
-from converters.coreml.palettes import constant_behind, palette_of
+from converters.coreml.palettes import LAYERS, constant_behind, palette_of
 from lspdmobile.choices import Precision
 from lspdmobile.errors import ConversionError
 
 __all__ = ["check_precision", "check_scales", "coarse_scales", "too_large_for_float16", "weight_dtypes"]
 
-_WEIGHTED: Final = ("conv", "conv_transpose", "linear")
 _DATA_INPUTS: Final = ("quantized_data", "data", "indices", "nonzero_data", "source_val", "val")
 _LARGEST_FLOAT16: Final = 65504.0
 _FLOAT16_STEP: Final = 2.0**-24
@@ -26,7 +25,7 @@ def weight_dtypes(program: Program) -> dict[str, str]:
     makers = _makers(program)
     dtypes: dict[str, str] = {}
     for operation in program.operations:
-        if operation.kind in _WEIGHTED:
+        if operation.kind in LAYERS:
             bound = operation.inputs["weight"][0]
             dtypes[operation.outputs[0].name] = _stored_dtype(bound, makers)
     return dtypes
@@ -69,7 +68,7 @@ def too_large_for_float16(program: Program) -> tuple[str, ...]:
     makers = _makers(program)
     found = []
     for operation in program.operations:
-        if operation.kind in _WEIGHTED:
+        if operation.kind in LAYERS:
             weight = constant_behind(operation.inputs["weight"][0], makers)
             if weight is not None and not isinstance(weight.value, str) and weight.value.dtype == np.float32:
                 found += [operation.outputs[0].name] * bool(np.abs(weight.value).max(initial=0) > _LARGEST_FLOAT16)

@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from converters.executorch.inspect import METADATA_METHOD, inspect
-from converters.executorch.plan import check_grids, check_precision
+from converters.executorch.plan import check_grids, check_precision, float_operators
 from converters.executorch.program import missing, read_program
 from lspdmobile.artifact import Artifact, EmitRequest
 from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.errors import BadInputError, ConversionError, LspdmobileError
+from lspdmobile.shortfall import Shortfall
 
 if TYPE_CHECKING:
     from quantization.affine import AffineGrid
@@ -61,21 +62,25 @@ def emit(request: EmitRequest) -> Artifact:
     start = time.perf_counter()
     content, grids, float_layers = _compile(request)
     request.path.write_bytes(content)
+    floats = tuple[Shortfall, ...]()
     try:
         program = read_program(request.path)
         graphs = check_precision(request.path, program, request.plan.precision, float_layers=len(float_layers))
         if request.plan.precision is Precision.W8A8:
             check_grids(request.path, graphs, grids)
+            floats = tuple(float_operators(graphs, grids, len(float_layers)))
     except LspdmobileError:
         request.path.unlink()
         raise
+    outside = _outside(request)
     return Artifact(
         path=request.path,
         format=Format.EXECUTORCH,
         precision=request.plan.precision,
         layout=request.layout,
         seconds=time.perf_counter() - start,
-        notes=_notes(request),
+        notes=_notes(outside),
+        not_honoured=(*floats, *_left_outside(outside)),
     )
 
 
@@ -134,11 +139,17 @@ def _lowered(request: EmitRequest) -> "tuple[bytes, Mapping[str, AffineGrid], tu
     return lower(exported, {METADATA_METHOD: metadata}), grids, floats
 
 
-def _notes(request: EmitRequest) -> tuple[str, ...]:
+def _outside(request: EmitRequest) -> tuple[str, ...]:
+    """Give the operators that XNNPACK did not take, such as ``aten::cumsum.out x1``."""
+    delegation = inspect(request.path).delegation
+    return delegation.not_delegated if delegation is not None else ()
+
+
+def _notes(outside: tuple[str, ...]) -> tuple[str, ...]:
     """Say what the file computes outside of what was asked for."""
-    facts = inspect(request.path)
-    notes = []
-    if facts.delegation is not None and facts.delegation.not_delegated:
-        left = ", ".join(facts.delegation.not_delegated)
-        notes.append(f"left to ExecuTorch's portable kernels, which are slow: {left}")
-    return tuple(notes)
+    return (f"left to ExecuTorch's portable kernels, which are slow: {', '.join(outside)}",) if outside else ()
+
+
+def _left_outside(outside: tuple[str, ...]) -> tuple[Shortfall, ...]:
+    found, reason = "ExecuTorch's portable kernels", "XNNPACK does not take it"
+    return tuple(Shortfall(layer=each, wanted="XNNPACK", found=found, reason=reason) for each in outside)

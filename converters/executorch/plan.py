@@ -1,18 +1,21 @@
 """How a plan shows in a written ``.pte``, and the read-back that proves it: nothing is quantized in name only."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from converters.executorch.program import XnnGraph, XnnNode, forward_plan, xnnpack_graphs
+from converters.executorch.program import XnnGraph, XnnNode, XnnValue, forward_plan, xnnpack_graphs
 from lspdmobile.choices import Precision
 from lspdmobile.errors import ConversionError
+from lspdmobile.shortfall import Shortfall
 from quantization.affine import AffineGrid
 
-__all__ = ["activation_grids", "check_grids", "check_precision"]
+__all__ = ["activation_grids", "check_grids", "check_precision", "float_operators"]
 
 _FLOAT: Final = ("float32",) * 3
 _SCALE_TOLERANCE: Final = 1e-6
+_CONVERT: Final = "Convert"
+_NEVER_INTEGER: Final = frozenset({"StaticResizeBilinear2D", "ELU"})
 
 
 def activation_grids(graphs: tuple[XnnGraph, ...]) -> frozenset[tuple[float, int]]:
@@ -78,6 +81,38 @@ def check_grids(path: Path, graphs: tuple[XnnGraph, ...], grids: Mapping[str, Af
             f"{' (' + ', '.join(lost[:3]) + ')' if lost else ''}, {len(extra)} in it are not the plan's"
         )
         raise ConversionError(message)
+
+
+def float_operators(graphs: tuple[XnnGraph, ...], grids: Mapping[str, AffineGrid], kept: int) -> Iterator[Shortfall]:
+    """List the operators without weights that XNNPACK computes in float inside an integer network.
+
+    The file names no tensors: an operator is called after the int8 tensor that its result becomes, or else by its kind.
+
+    Args:
+        graphs: Read back from a ``w8a8`` file.
+        grids: Tensor name to its grid.
+        kept: How many layers with weights the plan keeps in float; what it keeps is honoured, so one that keeps any
+            has only resizing and ELU listed, which are never integer.
+    """
+    for graph in graphs:
+        becomes = {id(node.input): node.output for node in graph.nodes if node.kind == _CONVERT}
+        for node in graph.nodes:
+            if node.kind == _CONVERT or node.filter is not None or node.output is None:
+                continue
+            if node.output.dtype == "float32" and (not kept or node.kind in _NEVER_INTEGER):
+                named = _named(becomes.get(id(node.output)), grids)
+                yield Shortfall(
+                    layer=named or node.kind,
+                    wanted="int8",
+                    found="float32",
+                    reason=f"the XNNPACK quantizer leaves {node.kind} in float",
+                )
+
+
+def _named(value: XnnValue | None, grids: Mapping[str, AffineGrid]) -> str:
+    if value is None or value.scale is None or value.zero_point is None:
+        return ""
+    return next((name for name, grid in grids.items() if _same(grid, value.scale, value.zero_point)), "")
 
 
 def _types(node: XnnNode) -> tuple[str, str, str]:

@@ -33,7 +33,7 @@ from converters.coreml.emit import (
 from converters.executorch.inspect import METADATA_METHOD
 from converters.executorch.program import missing, read_program
 from converters.executorch_coreml.embedded import METADATA, PACKAGE, written
-from converters.executorch_coreml.execute import only_program
+from converters.executorch_coreml.execute import only_program, planned_name
 from converters.executorch_coreml.memory_files import packed, unpacked
 from lspdmobile.artifact import Artifact, EmitRequest, sha256_of
 from lspdmobile.choices import Format, Layout, Precision
@@ -83,7 +83,8 @@ def emit(request: EmitRequest) -> Artifact:
     try:
         module, exported = exported_program(request)
         request.path.write_bytes(_lowered(exported, request, tools, target))
-        notes = checked(request, only_program(request.path, read_program(request.path)), module)
+        program = only_program(request.path, read_program(request.path))
+        notes, shortfalls = checked(request, program, module, planned_name=planned_name)
     except LspdmobileError:
         request.path.unlink(missing_ok=True)
         raise
@@ -101,6 +102,7 @@ def emit(request: EmitRequest) -> Artifact:
         layout=request.layout,
         seconds=time.perf_counter() - start,
         notes=notes,
+        not_honoured=shortfalls,
     )
 
 

@@ -89,10 +89,10 @@ def deviation(
         EnvironmentLacksError: torchao or executorch is absent.
     """
     program = only_program(path, read_program(path))
-    return deviation_of(program, network=network, plan=plan, pictures=pictures, planned_name=_planned_name)
+    return deviation_of(program, network=network, plan=plan, pictures=pictures, planned_name=planned_name)
 
 
-def _planned_name(name: str) -> str:
+def planned_name(name: str) -> str:
     """Give the name that a tensor has before ExecuTorch lowers: ``aten_relu_default_1`` is ``relu_1`` there."""
     lowered = _LOWERED_NAME.fullmatch(name)
     return f"{lowered[1]}{lowered[2] or ''}" if lowered else name

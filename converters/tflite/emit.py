@@ -24,10 +24,19 @@ from converters.tflite.flatbuffer import (
     to_bytes,
 )
 from converters.tflite.float_file import float_file
-from converters.tflite.plan import TensorRanges, activation_scales, recipe_for, tensor_ranges, wanted_scale
+from converters.tflite.plan import TensorRanges, recipe_for, tensor_ranges
+from converters.tflite.readback import (
+    BORDER,
+    CONVOLUTIONS,
+    activation_grids,
+    activation_shortfalls,
+    float_shortfalls,
+    weight_shortfalls,
+)
 from lspdmobile.artifact import Artifact, EmitRequest
 from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.errors import BadInputError, ConversionError, LspdmobileError
+from lspdmobile.shortfall import Shortfall
 
 __all__ = ["SUFFIX", "emit", "misfit", "require_precision", "supported"]
 
@@ -47,9 +56,6 @@ _RESULTS: Final = {
     Precision.W8A8: "int8",
     Precision.W8A16: "int16",
 }
-_CONVOLUTIONS: Final = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"})
-_BORDER: Final = frozenset({"QUANTIZE", "DEQUANTIZE"})
-_SCALE_TOLERANCE: Final = 1e-4
 
 
 def supported() -> Mapping[Precision, Layout]:
@@ -80,9 +86,13 @@ def emit(request: EmitRequest) -> Artifact:
         ranges = TensorRanges(by_name={}, measured=())
         if precision is not Precision.FP32:
             if precision.is_static_integer:
-                float_model = read_model(content)
                 ranges = tensor_ranges(
-                    content, float_model, request.network, request.plan, request.layout, calibration=request.calibration
+                    content,
+                    read_model(content),
+                    request.network,
+                    request.plan,
+                    request.layout,
+                    calibration=request.calibration,
                 )
             content = _quantize(content, precision, ranges)
     except LspdmobileError:
@@ -94,7 +104,7 @@ def emit(request: EmitRequest) -> Artifact:
     model = read_model(content)
     add_metadata(model, request.metadata)
     request.path.write_bytes(to_bytes(model))
-    written = read_model(request.path)
+    written, float_model = read_model(request.path), read_model(converted.content)
     require_precision(written, precision, request.path, kept_float=ranges.kept_float)
     return Artifact(
         path=request.path,
@@ -103,6 +113,7 @@ def emit(request: EmitRequest) -> Artifact:
         layout=request.layout,
         seconds=time.perf_counter() - start + converted.seconds_before,
         notes=_notes(written, precision, ranges),
+        not_honoured=_not_honoured(written, float_model, precision, ranges),
     )
 
 
@@ -157,7 +168,7 @@ def _promised(graph: Any, operator: Any, precision: Precision, kept_float: Colle
 
 def _fault(model: Any, name: str, operator: Any, graph: Any, precision: Precision) -> str | None:
     """Say what is wrong with one operator; None where it is right or no convolution."""
-    if name not in _CONVOLUTIONS or (weight := constant_behind(model, graph, operator.inputs[1])) is None:
+    if name not in CONVOLUTIONS or (weight := constant_behind(model, graph, operator.inputs[1])) is None:
         return None
     result = graph.tensors[operator.outputs[0]]
     found = dtype_name(weight), dtype_name(result)
@@ -194,22 +205,16 @@ def _notes(model: Any, precision: Precision, ranges: TensorRanges) -> tuple[str,
             f"{len(ranges.measured)} of {len(ranges.by_name)} activation ranges were measured on the float TFLite file "
             "over the same pictures, smallest and largest value: the plan has no node with their values"
         )
-    scales = activation_scales(model)
-    other = [
-        name
-        for name, scale in scales.items()
-        if name in ranges.by_name
-        and abs(scale - (wanted := wanted_scale(ranges.by_name[name], precision))) > _SCALE_TOLERANCE * wanted
-    ]
+    other = [each for each in activation_shortfalls(model, precision, ranges) if each.layer not in ranges.measured]
     if other:
         notes.append(
-            f"{len(other)} of {len(scales)} activation scales differ from the plan's: "
-            "the quantizer shares a scale between tensors or does not go below a smallest one"
+            f"{len(other)} of {len(activation_grids(model))} activation grids differ from the plan's: "
+            "the quantizer shares a grid between tensors or does not go below a smallest scale"
         )
     floats = Counter(
         name
         for name, operator, graph in operators(model)
-        if name not in _BORDER and dtype_name(graph.tensors[operator.outputs[0]]) == "float32"
+        if name not in BORDER and dtype_name(graph.tensors[operator.outputs[0]]) == "float32"
     )
     if floats:
         kept = ", ".join(f"{count} {name}" for name, count in sorted(floats.items()))
@@ -219,3 +224,14 @@ def _notes(model: Any, precision: Precision, ranges: TensorRanges) -> tuple[str,
             "XNNPACK has no int16 kernels: int16 operators run on TFLite's built-in ones, many times slower on a CPU"
         )
     return tuple(notes)
+
+
+def _not_honoured(model: Any, float_model: Any, precision: Precision, ranges: TensorRanges) -> tuple[Shortfall, ...]:
+    """Say the same layer by layer."""
+    if not precision.is_static_integer:
+        return ()
+    return (
+        *activation_shortfalls(model, precision, ranges),
+        *weight_shortfalls(model, float_model),
+        *float_shortfalls(model, precision, ranges.kept_float),
+    )

@@ -10,7 +10,7 @@ input's range on, as the TFLite specification demands.
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -25,14 +25,21 @@ from quantization.plan import QuantizationPlan, TensorRange
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["TensorRanges", "activation_scales", "recipe_for", "tensor_ranges", "to_layout", "wanted_scale"]
+__all__ = [
+    "PASSES_RANGE_ON",
+    "TensorRanges",
+    "recipe_for",
+    "tensor_ranges",
+    "to_layout",
+]
 
 _MATCHING_PICTURES: Final = 2
 _LEAST_SPREAD: Final = 1e-3
 """Of the noise, where the calibration pictures had one value only."""
 _MATCH_TOLERANCE: Final = 1e-4
 """Largest difference over largest value for two tensors to be the same; converters agree with PyTorch to about 1e-6."""
-_PASSES_RANGE_ON: Final = frozenset({"PAD", "TRANSPOSE", "RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"})
+PASSES_RANGE_ON: Final = frozenset({"PAD", "TRANSPOSE", "RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"})
+"""Operators whose result has the grid of their input."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +47,8 @@ class TensorRanges:
     """The ranges of the tensors of one float file.
 
     Attributes:
-        by_name: Tensor name to range.
+        by_name: Tensor name to the range that the quantizer is given.
+        planned: Tensor name to the range that the plan has for it.
         measured: Names the plan had no node for; their smallest and largest value was measured on the float file over
             the calibration pictures.
         kept_float: Names of the tensors whose operators the plan keeps in float, and of what only pads, resizes or
@@ -48,6 +56,7 @@ class TensorRanges:
     """
 
     by_name: Mapping[str, TensorRange]
+    planned: Mapping[str, TensorRange] = field(default_factory=dict)
     measured: tuple[str, ...]
     kept_float: tuple[str, ...] = ()
 
@@ -126,7 +135,8 @@ def tensor_ranges(
     values = _tensor_values(float_content, model, noise, layout)
     nodes = _match(values, _node_values(network, noise, plan.ranges))
     kept = _kept_float(model, nodes, plan)
-    by_name = {name: plan.ranges[node] for name, node in nodes.items()}
+    planned = {name: plan.ranges[node] for name, node in nodes.items()}
+    by_name = dict(planned)
     _pass_on(model, by_name)
     rest = tuple(name for name in values if name not in by_name)
     if rest:
@@ -137,23 +147,7 @@ def tensor_ranges(
             )
             raise BadInputError(message)
         by_name.update(_measure(float_content, model, rest, one_by_one(calibration), layout))
-    return TensorRanges(by_name=by_name, measured=rest, kept_float=kept)
-
-
-def activation_scales(model: Any) -> dict[str, float]:
-    """Read back the scale of every computed int8 or int16 tensor of a file, by name."""
-    scales: dict[str, float] = {}
-    for tensor in main_graph(model).tensors:
-        grid = tensor.quantization
-        if grid is not None and grid.scale is not None and model.buffers[tensor.buffer].data is None:
-            scales[tensor_name(tensor).removesuffix("_quantized")] = float(grid.scale[0])
-    return scales
-
-
-def wanted_scale(observed: TensorRange, precision: Precision) -> float:
-    """Give the scale a range asks for: asymmetric int8 that holds 0, or symmetric int16."""
-    low, high = min(observed.low, 0.0), max(observed.high, 0.0)
-    return max(-low, high) / 32767 if precision is Precision.W8A16 else (high - low) / 255
+    return TensorRanges(by_name=by_name, planned=planned, measured=rest, kept_float=kept)
 
 
 def to_layout(pictures: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
@@ -201,7 +195,7 @@ def _pass_on(model: Any, by_name: dict[str, TensorRange]) -> None:
     """Give the outputs of operators that keep their input's grid the range of that input."""
     graph = main_graph(model)
     for operator in graph.operators:
-        if op_name(model, operator) in _PASSES_RANGE_ON:
+        if op_name(model, operator) in PASSES_RANGE_ON:
             source, target = (tensor_name(graph.tensors[i]) for i in (operator.inputs[0], operator.outputs[0]))
             if source in by_name:
                 by_name[target] = by_name[source]
@@ -224,7 +218,7 @@ def _kept_float(model: Any, nodes: Mapping[str, str], plan: QuantizationPlan) ->
             readers.setdefault(index, []).append(tensor_name(graph.tensors[operator.outputs[0]]))
     for operator in reversed(graph.operators):
         result = operator.outputs[0]
-        if op_name(model, operator) in _PASSES_RANGE_ON and result in readers and kept.issuperset(readers[result]):
+        if op_name(model, operator) in PASSES_RANGE_ON and result in readers and kept.issuperset(readers[result]):
             kept.add(tensor_name(graph.tensors[result]))
     return tuple(sorted(kept))
 

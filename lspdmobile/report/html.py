@@ -87,6 +87,7 @@ def render_html(report: Report, *, worst: Sequence[WorstPicture] = ()) -> str:
         _section("Largest drifts", _pictures(worst)),
         _section("Joints", _joints(report)),
         _section("Artifacts", _artifacts(report)),
+        _section("Not honoured", _shortfalls(report)),
         _section("Blocks", _forms(report)),
         _section("Repair", _repairs(report)),
         *(
@@ -216,6 +217,17 @@ def _forms(report: Report) -> str:
     return (
         _table("Forms that the targets chose, by their prices", headings, rows) if (rows := form_rows(report)) else ""
     )
+
+
+def _shortfalls(report: Report) -> str:
+    """List, layer by layer, what the files do not honour of the plan."""
+    rows = [
+        [artifact.label, each.layer, each.wanted, each.found, each.reason]
+        for artifact in report.artifacts
+        for each in artifact.not_honoured
+    ]
+    headings = ("artifact", "layer", "planned", "in the file", "why")
+    return _table("What the files hold otherwise than planned", headings, rows) if rows else ""
 
 
 def _repairs(report: Report) -> str:

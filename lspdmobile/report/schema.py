@@ -29,6 +29,7 @@ from lspdmobile.report.manifest import (
     read_manifest,
 )
 from lspdmobile.report.repair import RepairEntry
+from lspdmobile.report.shortfalls import ShortfallEntry
 
 __all__ = [
     "ArtifactEntry",
@@ -174,7 +175,7 @@ class ArtifactEntry(Entry):
     """One artifact of the run; fields that a failed conversion leaves unknown are null.
 
     ``backend`` is what an ExecuTorch artifact is delegated to, null for the other formats; ``target`` the cost target
-    that the forms of its blocks were chosen for.
+    that the forms of its blocks were chosen for. ``not_honoured`` lists what ``notes`` counts.
     """
 
     file: str
@@ -195,6 +196,7 @@ class ArtifactEntry(Entry):
     layout: Layout | None = None
     deviation: DeviationEntry | None = None
     notes: tuple[str, ...] = ()
+    not_honoured: tuple[ShortfallEntry, ...] = ()
     kept_fp32: tuple[str, ...] = ()
     caveat: str = ""
     backend: Backend | None = None

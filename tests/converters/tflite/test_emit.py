@@ -113,7 +113,8 @@ def test_ranges_the_plan_lacks_are_measured_and_said(world: "World", emitted: di
     request = replace(request, plan=replace(request.plan, ranges=only_input), calibration=world.pictures)
     measured = tflite.emit(request)
     assert any("28 of 30 activation ranges were measured" in note for note in measured.notes)
-    assert not emitted[Precision.W8A8].notes
+    assert not any("were measured" in note for note in emitted[Precision.W8A8].notes)
+    assert len([each for each in measured.not_honoured if each.wanted == "a range of the plan"]) == 28
     before, after = (_activation_grids(read_model(a.path)) for a in (emitted[Precision.W8A8], measured))
     for name, (scale, _) in before.items():
         assert after[name][0] == pytest.approx(scale, rel=1e-4)
@@ -200,7 +201,7 @@ def test_operators_left_in_float_are_said(world: "World") -> None:
 
 
 def test_w8a16_says_that_xnnpack_leaves_it(emitted: dict[Precision, Artifact]) -> None:
-    assert "XNNPACK has no int16 kernels" in emitted[Precision.W8A16].notes[0]
+    assert any("XNNPACK has no int16 kernels" in note for note in emitted[Precision.W8A16].notes)
 
 
 def test_an_integer_plan_without_ranges_is_refused(world: "World") -> None:

@@ -1,0 +1,184 @@
+"""What a written integer file holds of its plan, layer by layer: grids, weights, biases, operators in float."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.tflite.flatbuffer import constant_behind, dtype_name, main_graph, op_name, operators, tensor_name
+from converters.tflite.plan import PASSES_RANGE_ON, TensorRanges
+from lspdmobile.choices import Precision
+from lspdmobile.shortfall import Shortfall
+from quantization.affine import activation_grid, weight_scales
+from quantization.plan import TensorRange
+
+__all__ = [
+    "BORDER",
+    "CONVOLUTIONS",
+    "activation_grids",
+    "activation_shortfalls",
+    "float_shortfalls",
+    "wanted_scale",
+    "weight_shortfalls",
+]
+
+CONVOLUTIONS: Final = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"})
+BORDER: Final = frozenset({"QUANTIZE", "DEQUANTIZE"})
+_SUFFIX: Final = "_quantized"
+_TOLERANCE: Final = 1e-4
+_SMALLEST_SCALE: Final = 1e-9
+"""ai-edge-quantizer widens a narrower range to this."""
+_ONE_GRID: Final = frozenset({"CONCATENATION", "MAXIMUM", "MINIMUM", "SELECT_V2"})
+_UNEXPLAINED: Final = "no rule of the quantizer explains it"
+
+
+def activation_grids(model: Any) -> dict[str, tuple[float, int]]:
+    """Read back scale and zero point of every computed int8 or int16 tensor of a file, by name."""
+    grids: dict[str, tuple[float, int]] = {}
+    for tensor in main_graph(model).tensors:
+        grid = tensor.quantization
+        if grid is not None and grid.scale is not None and model.buffers[tensor.buffer].data is None:
+            grids[tensor_name(tensor).removesuffix("_quantized")] = float(grid.scale[0]), int(grid.zeroPoint[0])
+    return grids
+
+
+def wanted_scale(observed: TensorRange, precision: Precision) -> float:
+    """Give the scale a range asks for: asymmetric int8 that holds 0, or symmetric int16."""
+    low, high = min(observed.low, 0.0), max(observed.high, 0.0)
+    return max(-low, high) / 32767 if precision is Precision.W8A16 else (high - low) / 255
+
+
+def activation_shortfalls(model: Any, precision: Precision, ranges: TensorRanges) -> Iterator[Shortfall]:
+    """Compare the grid of every integer activation with the plan's range for that tensor.
+
+    Args:
+        model: Read back from disk.
+        precision: A static integer precision.
+        ranges: What the quantizer was given, and what the plan said.
+    """
+    makers = _makers(model)
+    found = activation_grids(model)
+    for name, (scale, zero_point) in found.items():
+        if name in ranges.measured:
+            reason = "the plan has no node with its values; the range was measured on the float TFLite file"
+            yield Shortfall(layer=name, wanted="a range of the plan", found=f"scale {scale:.6g}", reason=reason)
+        elif name in ranges.planned:
+            planned = ranges.planned[name]
+            wanted = wanted_scale(planned, precision)
+            middle = activation_grid(planned, smallest_scale=1e-30).zero_point if precision is Precision.W8A8 else 0
+            if abs(scale - wanted) > _TOLERANCE * wanted or zero_point != middle:
+                yield Shortfall(
+                    layer=name,
+                    wanted=f"scale {wanted:.6g}, zero point {middle}",
+                    found=f"scale {scale:.6g}, zero point {zero_point}",
+                    reason=_why(name, wanted, scale, makers, found),
+                )
+
+
+def _why(
+    name: str,
+    wanted: float,
+    scale: float,
+    makers: Mapping[str, tuple[str, tuple[str, ...]]],
+    found: Mapping[str, tuple[float, int]],
+) -> str:
+    kind, sources = makers.get(name, ("", ()))
+    if kind in PASSES_RANGE_ON and found.get(sources[0], (0.0, 0))[0] == scale:
+        return f"{kind} keeps the grid of its input {sources[0]}"
+    for result, (other, inputs) in makers.items():
+        if other in _ONE_GRID and name in (result, *inputs) and found.get(result, (0.0, 0))[0] == scale:
+            return f"{other} has one grid for its inputs and its result {result}"
+    if wanted <= _SMALLEST_SCALE:
+        return f"the quantizer has no scale below {_SMALLEST_SCALE:g}"
+    return _UNEXPLAINED
+
+
+def weight_shortfalls(model: Any, float_model: Any) -> Iterator[Shortfall]:
+    """Compare the scales of every layer's weights with ``max|w| / 127`` of its float weights, and biases with theirs.
+
+    Args:
+        model: Read back from disk.
+        float_model: What was quantized.
+    """
+    layers = {name: (weight, bias) for name, weight, bias, _ in _layers(float_model)}
+    for name, weight, bias, axis in _layers(model):
+        if name not in layers or dtype_name(weight) != "int8":
+            continue
+        floats, float_bias = layers[name]
+        wanted = weight_scales(np.moveaxis(_numbers(float_model, floats), axis, 0))
+        scales = np.broadcast_to(np.asarray(weight.quantization.scale, np.float64), wanted.shape)
+        off = np.abs(scales / wanted - 1)
+        if np.any(np.asarray(weight.quantization.zeroPoint) != 0) or off.max() > _TOLERANCE:
+            worst, differ = int(off.argmax()), int((off > _TOLERANCE).sum())
+            raised = np.all(scales >= wanted * (1 - _TOLERANCE)) and _have_biases(off, float_model, float_bias)
+            yield Shortfall(
+                layer=name,
+                wanted=f"weight scale {wanted[worst]:.6g} in channel {worst}, zero point 0",
+                found=f"weight scale {scales[worst]:.6g}; {differ} of {len(off)} channels differ",
+                reason="raised so that the bias fits its integer" if raised else _UNEXPLAINED,
+            )
+        yield from _bias_shortfall(model, name, bias, float_model, float_bias)
+
+
+def _have_biases(off: NDArray[np.float64], float_model: Any, bias: Any) -> bool:
+    """Whether the channels whose scale differs have a bias at all."""
+    values = _numbers(float_model, bias) if bias is not None else np.zeros(len(off))
+    return bool(np.all(values[off > _TOLERANCE] != 0))
+
+
+def _bias_shortfall(model: Any, name: str, bias: Any, float_model: Any, float_bias: Any) -> Iterator[Shortfall]:
+    if bias is None or float_bias is None or bias.quantization is None or bias.quantization.scale is None:
+        return
+    scales, wanted = np.asarray(bias.quantization.scale, np.float64), _numbers(float_model, float_bias)
+    found = _numbers(model, bias) * scales
+    off = np.abs(found - wanted) / scales
+    worst = int(off.argmax())
+    if off[worst] > 1 + np.abs(wanted[worst] / scales[worst]) * 2.0**-23:
+        yield Shortfall(
+            layer=name,
+            wanted=f"bias {wanted[worst]:.6g} in channel {worst}",
+            found=f"bias {found[worst]:.6g}",
+            reason=f"{dtype_name(bias)} in steps of input scale times weight scale does not hold it",
+        )
+
+
+def float_shortfalls(model: Any, precision: Precision, kept_float: Collection[str]) -> Iterator[Shortfall]:
+    """List the operators that compute in float though the plan does not keep them so."""
+    for kind, operator, graph in operators(model):
+        result = graph.tensors[operator.outputs[0]]
+        name = tensor_name(result)
+        if kind not in BORDER and dtype_name(result) == "float32" and name not in kept_float:
+            reason = f"the quantizer has no {precision} form of {kind}"
+            yield Shortfall(layer=name, wanted=precision.value, found="float32", reason=reason)
+
+
+def _makers(model: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Give the operator that makes each tensor, by name, and the tensors it reads."""
+    graph = main_graph(model)
+    return {
+        _plain(graph, operator.outputs[0]): (
+            op_name(model, operator),
+            tuple(_plain(graph, index) for index in operator.inputs if index >= 0),
+        )
+        for operator in graph.operators
+    }
+
+
+def _plain(graph: Any, index: int) -> str:
+    return tensor_name(graph.tensors[index]).removesuffix(_SUFFIX)
+
+
+def _layers(model: Any) -> Iterator[tuple[str, Any, Any, int]]:
+    """Yield name, weight, bias (or None) and output-channel axis of every layer with constant weights."""
+    for kind, operator, graph in operators(model):
+        if kind in CONVOLUTIONS and (weight := constant_behind(model, graph, operator.inputs[1])) is not None:
+            last = operator.inputs[2] if kind != "TRANSPOSE_CONV" and len(operator.inputs) > 2 else -1
+            bias = constant_behind(model, graph, last) if last >= 0 else None
+            yield _plain(graph, operator.outputs[0]), weight, bias, 3 if kind == "DEPTHWISE_CONV_2D" else 0
+
+
+def _numbers(model: Any, tensor: Any) -> NDArray[np.float64]:
+    data = bytes(model.buffers[tensor.buffer].data)
+    values: NDArray[Any] = np.frombuffer(data, np.dtype(dtype_name(tensor))).reshape(tensor.shape)
+    return values.astype(np.float64)
