@@ -273,7 +273,7 @@ def _rename_items(manifest: Path) -> None:
 def checked(
     request: EmitRequest, program: Program, module: "GraphModule | None", *, planned_name: Callable[[str], str] = str
 ) -> tuple[tuple[str, ...], tuple[Shortfall, ...]]:
-    """Compare a program read back from disk with what was asked for; gives notes for the report, and the same by layer.
+    """Compare a program read back from disk with what was asked for; gives notes for the report, and layers.
 
     Args:
         request: What was asked for.

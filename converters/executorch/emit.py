@@ -2,7 +2,7 @@
 
 ======== =====================================================================================
 fp32     float32 weights and arithmetic
-w8a8     int8 weights per output channel and int8 activations by the plan; resizing and ELU compute in float between
+w8a8     int8 weights per output channel and int8 activations by the plan; resizing computes in float between
 ======== =====================================================================================
 
 fp16 is not offered: the XNNPACK backend stores convolution weights as float32 whatever the network's type, so such a

@@ -15,7 +15,7 @@ __all__ = ["activation_grids", "check_grids", "check_precision", "float_operator
 _FLOAT: Final = ("float32",) * 3
 _SCALE_TOLERANCE: Final = 1e-6
 _CONVERT: Final = "Convert"
-_NEVER_INTEGER: Final = frozenset({"StaticResizeBilinear2D", "ELU"})
+_NEVER_INTEGER: Final = "StaticResizeBilinear2D"
 
 
 def activation_grids(graphs: tuple[XnnGraph, ...]) -> frozenset[tuple[float, int]]:
@@ -92,14 +92,14 @@ def float_operators(graphs: tuple[XnnGraph, ...], grids: Mapping[str, AffineGrid
         graphs: Read back from a ``w8a8`` file.
         grids: Tensor name to its grid.
         kept: How many layers with weights the plan keeps in float; what it keeps is honoured, so one that keeps any
-            has only resizing and ELU listed, which are never integer.
+            has only resizing listed, which is never integer.
     """
     for graph in graphs:
         becomes = {id(node.input): node.output for node in graph.nodes if node.kind == _CONVERT}
         for node in graph.nodes:
             if node.kind == _CONVERT or node.filter is not None or node.output is None:
                 continue
-            if node.output.dtype == "float32" and (not kept or node.kind in _NEVER_INTEGER):
+            if node.output.dtype == "float32" and (not kept or node.kind == _NEVER_INTEGER):
                 named = _named(becomes.get(id(node.output)), grids)
                 yield Shortfall(
                     layer=named or node.kind,

@@ -12,8 +12,10 @@ from PIL import Image
 
 from lspdmobile.report.html import ARTIFACT_COLOUR, FLOAT_COLOUR, WorstPicture, render_html, write_html
 from lspdmobile.report.schema import Report
+from lspdmobile.report.shortfalls import shortfall_entries
 from lspdmobile.report.style import PALETTES, TEXT_ON_BACKGROUND, style_sheet
 from lspdmobile.report.tables import parity_rows
+from lspdmobile.shortfall import Shortfall
 from lspdmobile.skeleton import LSP_14
 
 EVIL = "<script>alert('x')</script>\"&"
@@ -154,3 +156,12 @@ def test_a_run_without_artifacts_fusion_or_pictures_still_renders(report: Report
     page = _parse((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "0 of 0 artifacts" in page.text
     assert "Fusion certificate" not in page.text
+
+
+def test_what_is_not_honoured_is_listed_whole(report: Report) -> None:
+    assert "Not honoured" not in render_html(report, [])
+    shortfall = Shortfall(layer="stage.<heatmap>", wanted="scale 0.5", found="scale 1", reason="PAD keeps it")
+    artifact = report.artifacts[0].model_copy(update={"not_honoured": shortfall_entries([shortfall] * 3)})
+    page = render_html(report.model_copy(update={"artifacts": (artifact, *report.artifacts[1:])}), [])
+    assert page.count("stage.&lt;heatmap&gt;") == 3
+    assert all(text in page for text in ("scale 0.5", "scale 1", "PAD keeps it", artifact.label))
