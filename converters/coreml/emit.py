@@ -13,19 +13,17 @@ The package is read back from disk and compared with what was asked for. It is a
 random identifiers, maps serialised in a fixed order.
 """
 
-import json
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from uuid import NAMESPACE_URL, uuid5
 
 from converters.coreml.compressing import compressed
-from converters.coreml.mil.package import Program, read_program, specification_path
+from converters.coreml.mil.package import Program, read_program
 from converters.coreml.plan import check_precision, check_scales, coarse_scales, too_large_for_float16
 from converters.coreml.readback import check_grids
+from converters.coreml.settling import settle
 from lspdmobile.artifact import Artifact, EmitRequest
 from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.errors import BadInputError, ConversionError, EnvironmentLacksError, LspdmobileError
@@ -46,7 +44,6 @@ __all__ = [
     "exported_program",
     "misfit",
     "pass_pipeline",
-    "settle",
     "supported",
     "target_named",
 ]
@@ -63,16 +60,7 @@ _LOWEST_TARGET: Final = {
     Precision.PALETTE4: 16,
 }
 _SUPPORTED: Final = dict.fromkeys(_LOWEST_TARGET, Layout.NCHW)
-_DESCRIPTION_KEYS: Final = {
-    "author": "author",
-    "license": "license",
-    "licence": "license",
-    "version": "versionString",
-    "short_description": "shortDescription",
-}
 _RESCALES_ADDITIONS: Final = "common::distributive_quantized_binary_op_scale_normalization"
-_DATE_KEY: Final = "com.github.apple.coremltools.conversion_date"
-_DEBUG_FILE: Final = "executorch_debug_handle_mapping.json"
 
 
 def supported() -> Mapping[Precision, Layout]:
@@ -239,35 +227,6 @@ def pass_pipeline(tools: Any) -> Any:
     pipeline = tools.PassPipeline.DEFAULT
     pipeline.remove_passes({_RESCALES_ADDITIONS})
     return pipeline
-
-
-def settle(path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the metadata, and take out what differs from one emission to the next."""
-    from coremltools.proto import Model_pb2
-
-    file = specification_path(path)
-    model = Model_pb2.Model.FromString(file.read_bytes())
-    model.description.metadata.userDefined.pop(_DATE_KEY, None)
-    for key, text in metadata.items():
-        if key in _DESCRIPTION_KEYS:
-            setattr(model.description.metadata, _DESCRIPTION_KEYS[key], text)
-        else:
-            model.description.metadata.userDefined[key] = text
-    file.write_bytes(model.SerializeToString(deterministic=True))
-    file.chmod(0o644)
-    (path / _DEBUG_FILE).unlink(missing_ok=True)
-    _rename_items(path / "Manifest.json")
-
-
-def _rename_items(manifest: Path) -> None:
-    """Give the package's items identifiers that follow from their paths."""
-    content = json.loads(manifest.read_text(encoding="utf-8"))
-    names = {old: str(uuid5(NAMESPACE_URL, item["path"])) for old, item in content["itemInfoEntries"].items()}
-    content["itemInfoEntries"] = {
-        names[old]: item for old, item in sorted(content["itemInfoEntries"].items(), key=lambda pair: pair[1]["path"])
-    }
-    content["rootModelIdentifier"] = names[content["rootModelIdentifier"]]
-    manifest.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
 
 
 def checked(

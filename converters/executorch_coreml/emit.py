@@ -27,9 +27,9 @@ from converters.coreml.emit import (
     core_ml_tools,
     exported_program,
     pass_pipeline,
-    settle,
     target_named,
 )
+from converters.coreml.settling import settle
 from converters.executorch.inspect import METADATA_METHOD
 from converters.executorch.program import missing, read_program
 from converters.executorch_coreml.embedded import METADATA, PACKAGE, written

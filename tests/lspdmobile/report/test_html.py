@@ -159,9 +159,9 @@ def test_a_run_without_artifacts_fusion_or_pictures_still_renders(report: Report
 
 
 def test_what_is_not_honoured_is_listed_whole(report: Report) -> None:
-    assert "Not honoured" not in render_html(report, [])
+    assert "Not honoured" not in render_html(report)
     shortfall = Shortfall(layer="stage.<heatmap>", wanted="scale 0.5", found="scale 1", reason="PAD keeps it")
     artifact = report.artifacts[0].model_copy(update={"not_honoured": shortfall_entries([shortfall] * 3)})
-    page = render_html(report.model_copy(update={"artifacts": (artifact, *report.artifacts[1:])}), [])
+    page = render_html(report.model_copy(update={"artifacts": (artifact, *report.artifacts[1:])}))
     assert page.count("stage.&lt;heatmap&gt;") == 3
     assert all(text in page for text in ("scale 0.5", "scale 1", "PAD keeps it", artifact.label))
