@@ -80,8 +80,9 @@ def test_scales_that_float16_rounds_away_are_listed_by_layer(
 
     network = copy.deepcopy(tiny_pose)
     with torch.no_grad():
-        network.lateral.weight[1] *= 1e-4
-        network.lateral.weight[2] *= 2e-4
+        weight = network.get_parameter("lateral.weight")
+        weight[1] *= 1e-4
+        weight[2] *= 2e-4
     plan = calibrate(network, inputs, precision=Precision.W8A8)
     asked = request_for(Precision.W8A8, tmp_path / "small.mlpackage", network=network, plan=plan)
     (listed,) = coreml.emit(asked).not_honoured
