@@ -139,7 +139,8 @@ def export(
 def finish(terminal: Terminal, report: "RunReport", folder: Path, *, json: bool) -> None:
     """Print the parity table and leave with the exit code the verdict asks for."""
     from lspdmobile.report.calibration import calibration_lines
-    from lspdmobile.report.tables import form_lines, note_lines, parity_table, reason_lines, repair_lines
+    from lspdmobile.report.explanations import form_lines, repair_lines
+    from lspdmobile.report.tables import note_lines, parity_table, reason_lines
 
     terminal.close()
     if json:

@@ -18,19 +18,17 @@ from PIL import Image
 from lspdmobile.choices import Verdict
 from lspdmobile.drawing import draw_skeleton
 from lspdmobile.report.calibration import calibration_lines
+from lspdmobile.report.explanations import form_rows, repair_lines, repair_rows
 from lspdmobile.report.schema import ParityEntry, Report
 from lspdmobile.report.style import style_sheet
 from lspdmobile.report.tables import (
     MISSING,
-    form_rows,
     fraction,
     fused_name,
     metric_name,
     milliseconds,
     parity_rows,
     pixels,
-    repair_lines,
-    repair_rows,
     size,
 )
 from lspdmobile.skeleton import Skeleton
