@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from quantization.plan import QuantizationPlan
 
-__all__ = ["deviation", "only_program", "open_executor", "precision_losses"]
+__all__ = ["deviation", "only_program", "open_executor", "planned_name", "precision_losses"]
 
 _LOWERED_NAME: Final = re.compile(r"aten_(\w+?)_(?:default|tensor|vec)(_\d+)?", re.IGNORECASE)
 _WHAT: Final = "the Core ML program inside the .pte"
