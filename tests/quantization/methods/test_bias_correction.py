@@ -1,0 +1,80 @@
+"""Mean errors go into biases: a shift worked out by hand, and means that agree afterwards."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lspdmobile.choices import Precision
+from quantization.calibrate import calibrate
+from quantization.graph import exported_module, quantized_module
+from quantization.methods.bias_correction import correct_biases
+from quantization.methods.lockstep import Lockstep
+from quantization.plan import QuantizationPlan
+
+SIZE = (12, 12)
+
+
+def means(module: nn.Module, pictures: NDArray[np.float32], name: str) -> torch.Tensor:
+    assert isinstance(module, torch.fx.GraphModule)
+    found = Lockstep(module, list(torch.from_numpy(pictures).split(1))).values(name)
+    return torch.cat(found).double().mean((0, 2, 3))
+
+
+def test_the_shift_is_the_weights_error_times_the_mean_input() -> None:
+    # Weights 127, 0.4 and 0 have scale 1; 0.4 becomes 0. The second input is 5 everywhere: the output lacks 2.
+    layer = nn.Conv2d(3, 1, 1).eval()
+    assert layer.bias is not None
+    with torch.no_grad():
+        layer.weight[0, :, 0, 0] = torch.tensor([127.0, 0.4, 0.0])
+        layer.bias.zero_()
+    pictures = np.random.default_rng(0).standard_normal((3, 3, *SIZE)).astype(np.float32)
+    pictures[:, 1] = 5.0
+    done = correct_biases(layer, QuantizationPlan(precision=Precision.W8), pictures)
+    assert float(done.network.state_dict()["bias"]) == pytest.approx(2.0, rel=1e-4)
+    assert float(layer.bias.detach()) == 0
+    assert done.layers[0].largest == pytest.approx(2.0 / (127 * pictures[:, 0].std()), rel=1e-3)
+
+
+def test_means_agree_before_every_layers_activation(network: nn.Module, pictures: NDArray[np.float32]) -> None:
+    plan = calibrate(network, pictures, precision=Precision.W8A8)
+    done = correct_biases(network, plan, pictures)
+    names = [f"conv2d{suffix}" for suffix in ("", "_1", "_2", "_3", "_4")]
+    assert [each.layer for each in done.layers] == names
+    for name in names:
+        wanted = means(exported_module(network, SIZE), pictures, name)
+        before, after = (
+            (means(quantized_module(each, plan, SIZE), pictures, name) - wanted).abs().max()
+            for each in (network, done.network)
+        )
+        assert after < 1e-5 < before
+
+
+def test_the_means_wanted_may_be_another_networks(network: nn.Module, pictures: NDArray[np.float32]) -> None:
+    plan = calibrate(network, pictures, precision=Precision.W8A8)
+    shifted = correct_biases(network, plan, pictures, reference=done_with_bias(network, 0.25)).network
+    module = quantized_module(shifted, plan, SIZE)
+    wanted = means(exported_module(network, SIZE), pictures, "conv2d") + 0.25
+    torch.testing.assert_close(means(module, pictures, "conv2d"), wanted, rtol=0, atol=1e-5)
+
+
+def done_with_bias(network: nn.Module, shift: float) -> nn.Module:
+    from quantization.methods.layers import renewed
+
+    return renewed(network, {"stem.bias": network.state_dict()["stem.bias"] + shift})
+
+
+def test_a_layer_without_a_bias_is_reported_and_left(pictures: NDArray[np.float32]) -> None:
+    bare = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
+    plan = calibrate(bare, pictures, precision=Precision.W8A8)
+    done = correct_biases(bare, plan, pictures)
+    assert [each.corrected for each in done.layers] == [False, True]
+    assert done.layers[0].largest > 0
+
+
+def test_progress_is_told_layer_by_layer(network: nn.Module, pictures: NDArray[np.float32]) -> None:
+    told: list[tuple[int, int]] = []
+    plan = QuantizationPlan(precision=Precision.W8)
+    correct_biases(network, plan, pictures, progress=lambda done, total: told.append((done, total)))
+    assert told == [(done, 5) for done in range(1, 6)]
