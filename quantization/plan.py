@@ -2,12 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Final, Self
 
 from lspdmobile.choices import Estimator, Precision
 from lspdmobile.errors import BadInputError
 
-__all__ = ["Estimation", "QuantizationPlan", "TensorRange"]
+__all__ = ["Estimation", "QuantizationPlan", "TensorRange", "Tuning"]
+
+
+class Tuning(StrEnum):
+    """What made a range after calibration had estimated it."""
+
+    HEATMAPS = "tuned on heatmaps"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +28,7 @@ class TensorRange:
 
     low: float
     high: float
-    estimator: Estimator | None = None
+    estimator: Estimator | Tuning | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +122,7 @@ class QuantizationPlan:
             BadInputError: A field is missing or of a wrong kind.
         """
         try:
-            other = {name: Estimator(value) for name, value in fields.get("range_estimators", {}).items()}
+            other = {name: _maker(value) for name, value in fields.get("range_estimators", {}).items()}
             return cls(
                 precision=Precision(fields["precision"]),
                 ranges={
@@ -142,6 +149,11 @@ class QuantizationPlan:
     @property
     def _integer(self) -> bool:
         return self.precision.is_static_integer
+
+
+def _maker(said: str) -> Estimator | Tuning:
+    """Read back what made a single range."""
+    return Tuning(said) if said in set(Tuning) else Estimator(said)
 
 
 def _estimation(activations: Mapping[str, Any] | None) -> Estimation:
