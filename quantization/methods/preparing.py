@@ -1,0 +1,189 @@
+"""One entry to all methods: a float network and its plan in, those to emit out.
+
+What each method leaves for the next fixes their order: equalisation needs weights that are not rounded yet and makes
+new ranges necessary; range tuning sees the network as it will be. Rounding corrects biases itself, layer by layer, so
+bias correction is for networks that are not rounded (it takes seconds) and no part of the default.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from lspdmobile.choices import Precision
+from lspdmobile.errors import BadInputError
+from quantization.calibrate import calibrate
+from quantization.methods.bias_correction import correct_biases
+from quantization.methods.equalization import equalize
+from quantization.methods.range_tuning import tune_ranges
+from quantization.methods.rounding import round_weights
+from quantization.pictures import Pictures, one_by_one
+from quantization.plan import QuantizationPlan
+
+__all__ = ["DEFAULT_METHODS", "Method", "Prepared", "prepare"]
+
+Progress = Callable[[str, int, int], None]
+Recalibrate = Callable[[nn.Module], QuantizationPlan]
+
+
+class Method(StrEnum):
+    """A method, in the order of application."""
+
+    EQUALIZATION = "equalization"
+    ROUNDING = "rounding"
+    BIAS_CORRECTION = "bias-correction"
+    RANGE_TUNING = "range-tuning"
+
+
+DEFAULT_METHODS: Final = (Method.EQUALIZATION, Method.ROUNDING, Method.RANGE_TUNING)
+_FEWEST_PICTURES: Final = 2
+_MOST_PICTURES: Final = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What to emit.
+
+    Attributes:
+        network: Float network with the node names of the one that was given.
+        plan: To quantize it by.
+        records: What each method did, in order, JSON-able: ``method`` and the method's own keys, or ``skipped`` and
+            why.
+    """
+
+    network: nn.Module
+    plan: QuantizationPlan
+    records: tuple[dict[str, Any], ...]
+
+
+def prepare(
+    network: nn.Module,
+    plan: QuantizationPlan,
+    pictures: Pictures,
+    *,
+    methods: Collection[Method] = DEFAULT_METHODS,
+    recalibrate: Recalibrate | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Apply methods to a copy of a network and its plan; the network itself is not touched.
+
+    Args:
+        network: Fused float student in eval mode.
+        plan: Made from it; ``w8``, ``w8a8`` or ``w8a16``. Float precisions come back as they are.
+        pictures: Normalised calibration inputs, at least 2; no labels are needed. Ranges are calibrated on all of them,
+            the rest is done on at most 64, evenly spaced.
+        methods: Which; their order is that of :class:`Method`, whatever the order here.
+        recalibrate: Gives the plan of an equalised network; by default that of the given plan's estimation.
+        seed: Of every random choice.
+        progress: Called with a method's name, steps done and their number.
+
+    Raises:
+        BadInputError: There are fewer than two pictures, or the plan is another network's.
+        EnvironmentLacksError: torchao or executorch is absent.
+        GateFailedError: An equalised network does not compute the same.
+    """
+    if plan.precision not in (Precision.W8, Precision.W8A8, Precision.W8A16):
+        skipped = f"a {plan.precision} plan quantizes no weights"
+        return Prepared(network=network, plan=plan, records=tuple(_skipped(m, skipped) for m in _ordered(methods)))
+    if len(pictures) < _FEWEST_PICTURES:
+        message = f"quantization methods need at least 2 calibration pictures, not {len(pictures)}; pass more --calib"
+        raise BadInputError(message)
+
+    def anew(changed: nn.Module) -> QuantizationPlan:
+        found = calibrate(changed, pictures, precision=plan.precision, estimation=plan.estimation)
+        return replace(found, kept_float=plan.kept_float)
+
+    work = _Work(
+        network=network,
+        plan=plan,
+        pictures=_some(pictures),
+        recalibrate=recalibrate or anew,
+        seed=seed,
+        progress=progress or _silent,
+    )
+    records = tuple(work.apply(method) for method in _ordered(methods))
+    return Prepared(network=work.network, plan=work.plan, records=records)
+
+
+class _Work:
+    """A network and its plan between two methods."""
+
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        plan: QuantizationPlan,
+        pictures: NDArray[np.float32],
+        recalibrate: Recalibrate,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        self.network, self.plan = network, plan
+        self._exact = network
+        self._pictures, self._recalibrate, self._seed, self._progress = pictures, recalibrate, seed, progress
+
+    def apply(self, method: Method) -> dict[str, Any]:
+        """Apply one method and give its record."""
+        self._progress(method.value, 0, 1)
+
+        def progress(done: int, total: int) -> None:
+            self._progress(method.value, done, total)
+
+        match method:
+            case Method.EQUALIZATION:
+                return self._equalise()
+            case Method.ROUNDING:
+                return self._round(progress)
+            case Method.BIAS_CORRECTION:
+                return self._correct(progress)
+            case Method.RANGE_TUNING:
+                return self._tune(progress)
+
+    def _equalise(self) -> dict[str, Any]:
+        done = equalize(self.network, self._pictures, precision=self.plan.precision, seed=self._seed)
+        self.network = self._exact = done.network
+        if self.plan.precision.is_static_integer:
+            self.plan = self._recalibrate(done.network)
+        return {"method": Method.EQUALIZATION.value, **done.to_dict()}
+
+    def _round(self, progress: Callable[[int, int], None]) -> dict[str, Any]:
+        done = round_weights(self.network, self.plan, self._pictures, seed=self._seed, progress=progress)
+        self.network = done.network
+        return {"method": Method.ROUNDING.value, "layers": [each.to_dict() for each in done.layers]}
+
+    def _correct(self, progress: Callable[[int, int], None]) -> dict[str, Any]:
+        done = correct_biases(self.network, self.plan, self._pictures, reference=self._exact, progress=progress)
+        self.network = done.network
+        return {"method": Method.BIAS_CORRECTION.value, "layers": [each.to_dict() for each in done.layers]}
+
+    def _tune(self, progress: Callable[[int, int], None]) -> dict[str, Any]:
+        if self.plan.precision is not Precision.W8A8:
+            return _skipped(Method.RANGE_TUNING, f"{self.plan.precision} has no 8-bit activations")
+        done = tune_ranges(
+            self.network, self.plan, self._pictures, reference=self._exact, seed=self._seed, progress=progress
+        )
+        self.plan = done.plan
+        return {"method": Method.RANGE_TUNING.value, **done.to_dict()}
+
+
+def _some(pictures: Pictures) -> NDArray[np.float32]:
+    """Give at most 64 pictures, evenly spaced, float32 ``[M, 3, H, W]``."""
+    chosen = set(np.linspace(0, len(pictures) - 1, min(len(pictures), _MOST_PICTURES)).round().astype(int).tolist())
+    return np.concatenate([each for index, each in enumerate(one_by_one(pictures)) if index in chosen])
+
+
+def _ordered(methods: Collection[Method]) -> Sequence[Method]:
+    return [method for method in Method if method in methods]
+
+
+def _skipped(method: Method, reason: str) -> dict[str, Any]:
+    return {"method": method.value, "skipped": reason}
+
+
+def _silent(*_: object) -> None:
+    """Tell nobody."""
