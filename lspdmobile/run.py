@@ -18,6 +18,7 @@ from lspdmobile.data.views import ViewFiles, Views, find_views
 from lspdmobile.emission import Job, judged_artifact
 from lspdmobile.environment import environment
 from lspdmobile.fusion_entries import fusion_entry, fusion_file
+from lspdmobile.improving import improved
 from lspdmobile.measuring import Progress, reference_of
 from lspdmobile.plans import write_plans
 from lspdmobile.preparing import prepared
@@ -65,6 +66,7 @@ def export(request: ExportRequest, progress: Progress) -> RunReport:
         calibrator = Calibrator(calibration_set, request.estimator, progress)
         sources = prepared(request, targets, tried, calibrator, progress)
         calibration = calibrator.entry(evaluation_set)
+        sources = improved(sources, calibration_set, request.methods, seed=request.seed, progress=progress)
         reference = reference_of(student, evaluation_set, progress)
         scanned = calibration_set.views.inputs(0, _SCANNED)
         repairs: tuple[RepairEntry, ...] = ()

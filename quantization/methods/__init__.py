@@ -13,6 +13,6 @@ emits, executes and judges does not know that they were there. In the order in w
 ``preparing`` runs them; ``layers``, ``lockstep`` and ``simulated`` are what they share.
 """
 
-from quantization.methods.preparing import DEFAULT_METHODS, Method, Prepared, prepare
+from quantization.methods.preparing import DEFAULT_METHODS, Method, Prepared, parse_methods, prepare
 
-__all__ = ["DEFAULT_METHODS", "Method", "Prepared", "prepare"]
+__all__ = ["DEFAULT_METHODS", "Method", "Prepared", "parse_methods", "prepare"]

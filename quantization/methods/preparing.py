@@ -24,7 +24,7 @@ from quantization.methods.rounding import round_weights
 from quantization.pictures import Pictures, one_by_one
 from quantization.plan import QuantizationPlan
 
-__all__ = ["DEFAULT_METHODS", "Method", "Prepared", "prepare"]
+__all__ = ["DEFAULT_METHODS", "Method", "Prepared", "parse_methods", "prepare"]
 
 Progress = Callable[[str, int, int], None]
 Recalibrate = Callable[[nn.Module], QuantizationPlan]
@@ -58,6 +58,21 @@ class Prepared:
     network: nn.Module
     plan: QuantizationPlan
     records: tuple[dict[str, Any], ...]
+
+
+def parse_methods(text: str) -> tuple[Method, ...]:
+    """Read a comma list of methods; ``all`` means every one, ``none`` none.
+
+    Raises:
+        BadInputError: A name is unknown.
+    """
+    words = [word.strip().lower() for word in text.split(",")]
+    if words in (["all"], ["none"]):
+        return tuple(Method) if words == ["all"] else ()
+    if unknown := [word for word in words if word not in set(Method)]:
+        message = f"unknown method {unknown[0]!r}: choose from {', '.join(Method)}, all or none"
+        raise BadInputError(message)
+    return tuple(_ordered([Method(word) for word in words]))
 
 
 def prepare(
