@@ -4,11 +4,11 @@
 
 Every row is a network and plan that ``quantization.methods.prepare`` made, run in PyTorch as the plan's files compute
 (``quantization.methods.simulated``) over evaluation pictures and compared with the float student: signal to noise of
-the heatmaps, 95th percentile of the drift in input pixels and in heatmap cells, points lost of PCK@0.2, seconds the
-methods took, on one thread. The bundled pictures are calibrated on the bundled calibration pictures; a labelled set
-given with ``--lspet`` (its ``annotations/`` hold a train and a val file) on 64 pictures of its train file. The hard
-networks (``hostile_networks.py``) compute what the student does. ``--confirm`` emits the rows without and with all
-methods in a real format and runs the files.
+the heatmaps, 95th percentile of the drift in input pixels and in heatmap cells, points lost of PCK@0.2, processor
+seconds the methods took on one thread. The bundled pictures are calibrated on the bundled calibration pictures; a
+labelled set given with ``--lspet`` (its ``annotations/`` hold a train and a val file) on 64 pictures of its train file.
+The hard networks (``hostile_networks.py``) compute what the student does. ``--confirm`` emits the rows without and with
+all methods in a real format and runs the files.
 """
 
 import argparse
@@ -77,12 +77,12 @@ class Trial:
     precision: Precision
 
     def prepared(self, methods: tuple[Method, ...]) -> tuple[Prepared, float]:
-        """Apply methods; gives the seconds they took, too."""
+        """Apply methods; gives the processor seconds they took, too."""
         inputs = self.calibration.inputs()
         plan = calibrate(self.fused, inputs, precision=self.precision)
-        started = time.perf_counter()
+        started = time.process_time()
         found = prepare(self.fused, plan, inputs, methods=methods)
-        return found, time.perf_counter() - started
+        return found, time.process_time() - started
 
     def row(self, methods: tuple[Method, ...], run: Callable[[Prepared], np.ndarray[Any, Any]], run_by: str) -> Row:
         """Measure one row."""
@@ -122,6 +122,7 @@ class Trial:
                 metadata={},
                 deployment_target="iOS17",
                 path=path,
+                calibration=self.calibration.inputs(),
             )
             converter.emit(request)
             executor = converter.open_executor(path, threads=1)
@@ -132,7 +133,9 @@ def trials(options: argparse.Namespace) -> Iterator[Trial]:
     """Give the student over each set, and the hard networks over the first."""
     student = load_student(STUDENT)
     fused = fuse(student.network, input_size=student.contract.input_size).network
-    sets = [("bundled", bundled_pictures(), bundled_calibration_pictures(), None, None)]
+    sets: list[tuple[str, Path, Path, int | None, int | None]] = [
+        ("bundled", bundled_pictures(), bundled_calibration_pictures(), None, None)
+    ]
     if options.lspet:
         sets.append(("lspet val", options.lspet, options.lspet, options.pictures, CALIBRATION_PICTURES))
     for name, pictures, calibration, limit, calibrated in sets:
@@ -152,23 +155,24 @@ def trials(options: argparse.Namespace) -> Iterator[Trial]:
             yield Trial(network=f"shortcuts in kernels, gain {SHORTCUT_GAIN:.0f}", fused=plain, **shared)
 
 
+def rows_of(trial: Trial, confirm: Format | None) -> Iterator[Row]:
+    """Measure every row of a trial."""
+    together = TOGETHER if trial.network == STUDENT else ()
+    for methods in (*ALONE, *together, DEFAULT_METHODS):
+        yield trial.row(methods, trial.simulated, "simulation")
+    if confirm is not None and trial.network == STUDENT:
+        for methods in ((), DEFAULT_METHODS):
+            yield trial.row(methods, lambda found: trial.executed(found, confirm), confirm.value)
+
+
 def measured(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure every row."""
+    """Measure every row of every trial."""
     torch.set_num_threads(1)
-    rows, outputs = [], {}
+    rows: list[Row] = []
+    outputs: dict[str, Any] = {}
     for trial in trials(options):
         outputs[trial.pictures] = forecast_output(trial.reference.heatmaps).to_dict()
-        together = TOGETHER if trial.network == STUDENT else ()
-        for methods in (*ALONE, *together, tuple(DEFAULT_METHODS)):
-            rows.append(trial.row(methods, trial.simulated, "simulation"))
-            print(asdict(rows[-1]), file=sys.stderr, flush=True)
-        if options.confirm and trial.network == STUDENT:
-            for methods in ((), tuple(DEFAULT_METHODS)):
-
-                def run(found: Prepared, trial: Trial = trial) -> np.ndarray[Any, Any]:
-                    return trial.executed(found, options.confirm)
-
-                rows.append(trial.row(methods, run, str(options.confirm)))
+        rows += rows_of(trial, options.confirm)
     return {"precision": options.precision, "rows": [asdict(row) for row in rows], "output_scales": outputs}
 
 
@@ -191,7 +195,8 @@ def main() -> int:
     parser.add_argument("--precision", type=Precision, default=Precision.W8A8)
     parser.add_argument("--confirm", type=Format, help="a format to emit and run the student's first and last row in")
     parser.add_argument("--json", action="store_true")
-    return printed(parser.parse_args(), measured, shown)[1]
+    code: int = printed(parser.parse_args(), measured, shown)[1]
+    return code
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def prepare(
 
     Args:
         network: Fused float student in eval mode.
-        plan: Made from it; ``w8``, ``w8a8`` or ``w8a16``. Float precisions come back as they are.
+        plan: Made from it; ``w8``, ``w8a8`` or ``w8a16``. Others come back as they are.
         pictures: Normalised calibration inputs, at least 2; no labels are needed. Ranges are calibrated on all of them,
             the rest is done on at most 64, evenly spaced.
         methods: Which; their order is that of :class:`Method`, whatever the order here.
@@ -103,7 +103,7 @@ def prepare(
         GateFailedError: An equalised network does not compute the same.
     """
     if plan.precision not in (Precision.W8, Precision.W8A8, Precision.W8A16):
-        skipped = f"a {plan.precision} plan quantizes no weights"
+        skipped = f"methods are for integer weights of 8 bits, not {plan.precision}"
         return Prepared(network=network, plan=plan, records=tuple(_skipped(m, skipped) for m in _ordered(methods)))
     if len(pictures) < _FEWEST_PICTURES:
         message = f"quantization methods need at least 2 calibration pictures, not {len(pictures)}; pass more --calib"

@@ -63,6 +63,15 @@ def test_an_equalised_network_is_calibrated_as_one_says(network: nn.Module, pict
     assert found.plan == calibrate(found.network, pictures[:3], precision=Precision.W8A8)
 
 
+def test_int16_activations_get_new_ranges_and_no_tuning(network: nn.Module, pictures: NDArray[np.float32]) -> None:
+    plan = calibrate(network, pictures, precision=Precision.W8A16)
+    found = prepare(network, plan, pictures)
+    assert found.plan.precision is Precision.W8A16
+    assert found.plan.ranges.keys() == plan.ranges.keys()
+    assert found.plan.ranges["relu_1"] != plan.ranges["relu_1"]
+    assert found.records[-1]["skipped"] == "w8a16 has no 8-bit activations"
+
+
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
 def test_float_precisions_come_back_as_they_are(
     network: nn.Module, pictures: NDArray[np.float32], precision: Precision
@@ -70,7 +79,9 @@ def test_float_precisions_come_back_as_they_are(
     plan = QuantizationPlan(precision=precision)
     found = prepare(network, plan, pictures)
     assert (found.network, found.plan) == (network, plan)
-    assert {each["skipped"] for each in found.records} == {f"a {precision} plan quantizes no weights"}
+    assert {each["skipped"] for each in found.records} == {
+        f"methods are for integer weights of 8 bits, not {precision}"
+    }
     assert len(found.records) == len(DEFAULT_METHODS)
 
 
