@@ -3,6 +3,9 @@
 What each method leaves for the next fixes their order: equalisation needs weights that are not rounded yet and makes
 new ranges necessary; range tuning sees the network as it will be. Rounding corrects biases itself, layer by layer, so
 bias correction is for networks that are not rounded (it takes seconds) and no part of the default.
+
+No method may do harm: what one did is undone where the quantized heatmaps are further from the float ones afterwards,
+over calibration pictures. (Mean errors, for instance, are not what is wrong with a network whose int8 form is ruined.)
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -11,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -21,6 +25,7 @@ from quantization.methods.bias_correction import correct_biases
 from quantization.methods.equalization import equalize
 from quantization.methods.range_tuning import tune_ranges
 from quantization.methods.rounding import round_weights
+from quantization.methods.simulated import simulated
 from quantization.pictures import Pictures, one_by_one
 from quantization.plan import QuantizationPlan
 
@@ -42,6 +47,7 @@ class Method(StrEnum):
 DEFAULT_METHODS: Final = (Method.EQUALIZATION, Method.ROUNDING, Method.RANGE_TUNING)
 _FEWEST_PICTURES: Final = 2
 _MOST_PICTURES: Final = 64
+_JUDGING_PICTURES: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +57,8 @@ class Prepared:
     Attributes:
         network: Float network with the node names of the one that was given.
         plan: To quantize it by.
-        records: What each method did, in order, JSON-able: ``method`` and the method's own keys, or ``skipped`` and
-            why.
+        records: What each method did, in order, JSON-able: ``method``, ``noise`` of the quantized heatmaps (noise to
+            signal before and after), ``kept`` and the method's own keys; or ``method``, ``skipped`` and why.
     """
 
     network: nn.Module
@@ -140,11 +146,25 @@ class _Work:
     ) -> None:
         self.network, self.plan = network, plan
         self._exact = network
+        self._noise = _NoiseOf(network, pictures)
         self._pictures, self._recalibrate, self._seed, self._progress = pictures, recalibrate, seed, progress
 
     def apply(self, method: Method) -> dict[str, Any]:
-        """Apply one method and give its record."""
+        """Apply one method, undo it if it did harm, and give its record."""
+        if method is Method.RANGE_TUNING and self.plan.precision is not Precision.W8A8:
+            return _skipped(method, f"{self.plan.precision} has no 8-bit activations")
         self._progress(method.value, 0, 1)
+        before = self.network, self.plan, self._exact
+        noise = self._noise(self.network, self.plan)
+        found = self._applied(method)
+        after = self._noise(self.network, self.plan)
+        kept = after <= noise
+        if not kept:
+            self.network, self.plan, self._exact = before
+        return {"method": method.value, "noise": [noise, after], "kept": kept, **found}
+
+    def _applied(self, method: Method) -> dict[str, Any]:
+        """Apply one method and give what it says of itself."""
 
         def progress(done: int, total: int) -> None:
             self._progress(method.value, done, total)
@@ -164,26 +184,41 @@ class _Work:
         self.network = self._exact = done.network
         if self.plan.precision.is_static_integer:
             self.plan = self._recalibrate(done.network)
-        return {"method": Method.EQUALIZATION.value, **done.to_dict()}
+        return done.to_dict()
 
     def _round(self, progress: Callable[[int, int], None]) -> dict[str, Any]:
         done = round_weights(self.network, self.plan, self._pictures, seed=self._seed, progress=progress)
         self.network = done.network
-        return {"method": Method.ROUNDING.value, "layers": [each.to_dict() for each in done.layers]}
+        return {"layers": [each.to_dict() for each in done.layers]}
 
     def _correct(self, progress: Callable[[int, int], None]) -> dict[str, Any]:
         done = correct_biases(self.network, self.plan, self._pictures, reference=self._exact, progress=progress)
         self.network = done.network
-        return {"method": Method.BIAS_CORRECTION.value, "layers": [each.to_dict() for each in done.layers]}
+        return {"layers": [each.to_dict() for each in done.layers]}
 
     def _tune(self, progress: Callable[[int, int], None]) -> dict[str, Any]:
-        if self.plan.precision is not Precision.W8A8:
-            return _skipped(Method.RANGE_TUNING, f"{self.plan.precision} has no 8-bit activations")
         done = tune_ranges(
             self.network, self.plan, self._pictures, reference=self._exact, seed=self._seed, progress=progress
         )
         self.plan = done.plan
-        return {"method": Method.RANGE_TUNING.value, **done.to_dict()}
+        return done.to_dict()
+
+
+class _NoiseOf:
+    """Measures noise to signal of quantized heatmaps against a float network's, over a few pictures."""
+
+    def __init__(self, exact: nn.Module, pictures: NDArray[np.float32]) -> None:
+        every = max(1, len(pictures) // _JUDGING_PICTURES)
+        self._inputs = [torch.from_numpy(np.ascontiguousarray(each[None])) for each in pictures[::every]]
+        with torch.no_grad():
+            self._wanted = [exact(each) for each in self._inputs]
+
+    @torch.no_grad()
+    def __call__(self, network: nn.Module, plan: QuantizationPlan) -> float:
+        module = simulated(network, plan, (self._inputs[0].shape[2], self._inputs[0].shape[3])).module
+        pairs = list(zip(self._inputs, self._wanted, strict=True))
+        missed = sum(float((module(each) - wanted).square().sum()) for each, wanted in pairs)
+        return missed / sum(float(wanted.square().sum()) for wanted in self._wanted)
 
 
 def _some(pictures: Pictures) -> NDArray[np.float32]:

@@ -14,6 +14,8 @@ from lspdmobile.errors import BadInputError
 from quantization.calibrate import calibrate
 from quantization.graph import exported_module, quantized_module
 from quantization.methods import DEFAULT_METHODS, Method, prepare, preparing
+from quantization.methods.bias_correction import Corrected
+from quantization.methods.layers import renewed
 from quantization.plan import Estimation, QuantizationPlan
 
 SIZE = (12, 12)
@@ -45,22 +47,38 @@ def test_methods_apply_in_their_own_order(network: nn.Module, pictures: NDArray[
     methods = (Method.RANGE_TUNING, Method.BIAS_CORRECTION, Method.EQUALIZATION)
     found = prepare(network, plan, pictures, methods=methods, progress=lambda name, *_: told.append(name))
     assert [each["method"] for each in found.records] == ["equalization", "bias-correction", "range-tuning"]
-    assert list(dict.fromkeys(told)) == ["equalization", "bias-correction", "range-tuning"]
+    assert list(dict.fromkeys(told)) == ["equalization", "bias-correction"]
     assert found.records[-1]["skipped"] == "w8 has no 8-bit activations"
     assert found.plan == plan
 
 
-def test_an_equalised_network_is_calibrated_as_one_says(network: nn.Module, pictures: NDArray[np.float32]) -> None:
-    plan = calibrate(network, pictures, precision=Precision.W8A8)
+def test_an_equalised_network_is_calibrated_as_one_says(loud: nn.Module, few_pictures: NDArray[np.float32]) -> None:
+    plan = calibrate(loud, few_pictures, precision=Precision.W8A8)
     seen: list[nn.Module] = []
 
     def recalibrate(changed: nn.Module) -> QuantizationPlan:
         seen.append(changed)
-        return calibrate(changed, pictures[:3], precision=Precision.W8A8)
+        return calibrate(changed, few_pictures[:3], precision=Precision.W8A8)
 
-    found = prepare(network, plan, pictures, methods=[Method.EQUALIZATION], recalibrate=recalibrate)
+    found = prepare(loud, plan, few_pictures, methods=[Method.EQUALIZATION], recalibrate=recalibrate)
     assert seen == [found.network]
-    assert found.plan == calibrate(found.network, pictures[:3], precision=Precision.W8A8)
+    assert found.plan == calibrate(found.network, few_pictures[:3], precision=Precision.W8A8)
+
+
+def test_a_method_that_does_harm_is_undone(
+    network: nn.Module, pictures: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(given: nn.Module, *_: object, **__: object) -> Corrected:
+        bias = given.state_dict()["head.bias"]
+        return Corrected(network=renewed(given, {"head.bias": bias + 0.1}), layers=())
+
+    plan = calibrate(network, pictures, precision=Precision.W8A8)
+    monkeypatch.setattr(preparing, "correct_biases", spoiled)
+    found = prepare(network, plan, pictures, methods=[Method.BIAS_CORRECTION])
+    before, after = found.records[0]["noise"]
+    assert after > 10 * before
+    assert not found.records[0]["kept"]
+    assert (found.network, found.plan) == (network, plan)
 
 
 def test_int16_activations_get_new_ranges_and_no_tuning(network: nn.Module, pictures: NDArray[np.float32]) -> None:
