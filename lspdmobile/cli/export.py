@@ -54,8 +54,8 @@ def export(
         str,
         typer.Option(
             "--methods",
-            help="Comma list of equalization, rounding, bias-correction, range-tuning, or all: keeps accuracy where "
-            "activations are integers. Minutes rather than seconds.",
+            help="Comma list of equalization, rounding, bias-correction, range-tuning, or default (all but the "
+            "third): keeps accuracy where activations are integers. Minutes rather than seconds.",
         ),
     ] = "none",
     estimator: Annotated[

@@ -67,16 +67,16 @@ class Prepared:
 
 
 def parse_methods(text: str) -> tuple[Method, ...]:
-    """Read a comma list of methods; ``all`` means every one, ``none`` none.
+    """Read a comma list of methods; ``default`` means those that usually help together, ``none`` none.
 
     Raises:
         BadInputError: A name is unknown.
     """
     words = [word.strip().lower() for word in text.split(",")]
-    if words in (["all"], ["none"]):
-        return tuple(Method) if words == ["all"] else ()
+    if words in (["default"], ["none"]):
+        return DEFAULT_METHODS if words == ["default"] else ()
     if unknown := [word for word in words if word not in set(Method)]:
-        message = f"unknown method {unknown[0]!r}: choose from {', '.join(Method)}, all or none"
+        message = f"unknown method {unknown[0]!r}: choose from {', '.join(Method)}, default or none"
         raise BadInputError(message)
     return tuple(_ordered([Method(word) for word in words]))
 
