@@ -1,7 +1,7 @@
 """The main job: load, fuse, calibrate, emit, execute, judge, report.
 
-One float student, one fusion certificate, one quantization plan, one parity table. What is executed is always the file
-that was written, read back from disk.
+One float student, a certificate for each form it is fused into, one calibration, one parity table. What is executed is
+always the file that was written, read back from disk.
 """
 
 from dataclasses import replace

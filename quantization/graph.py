@@ -74,18 +74,18 @@ def quantized_module(
     if plan.precision is not Precision.W8A8:
         message = f"a {plan.precision} plan cannot be written as int8 weights and activations; use a w8a8 plan"
         raise BadInputError(message)
-    try:
-        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-
-        _quantizer()
-    except ImportError as error:
-        message = f"w8a8 needs the package {error.name}: pip install 'lspdmobile[executorch]'"
-        raise EnvironmentLacksError(message) from error
     exported = exported_module(network, input_size)
     _refuse_batch_norm(exported)
     kept = _with_fused(exported, plan.kept_float)
+    try:
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+        quantizer = _quantizer(kept)
+    except ImportError as error:
+        message = f"w8a8 needs the package {error.name}: pip install 'lspdmobile[executorch]'"
+        raise EnvironmentLacksError(message) from error
     with _quiet(), torch.no_grad():
-        prepared = prepare_pt2e(exported, _quantizer(kept))
+        prepared = prepare_pt2e(exported, quantizer)
         _load(prepared, plan)
         converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_quantize)
     return converted

@@ -3,7 +3,7 @@
 Candidates are ranked by what they cost the heatmaps per byte they would grow by, without labels
 (``quantization.sensitivity``). Then the first ones are kept in float together, twice as many each time, until the
 network passes; bisection finds how many are needed, and each of them is given back once to see whether the others do.
-An exhaustive ranking on the metric evaluates every operator; this one some ten networks.
+An exhaustive ranking on the metric evaluates every operator.
 """
 
 from collections.abc import Callable, Sequence

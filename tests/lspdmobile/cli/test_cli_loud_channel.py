@@ -1,4 +1,4 @@
-"""A student with one channel far louder than the rest: int8 loses it; ``--repair`` says why and mends the files."""
+"""A student with one channel far louder than the rest: int8 loses it; ``--repair`` and ``--methods`` mend the files."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,9 @@ from typing import Any, Protocol
 import pytest
 import torch
 
-GATE_FAILED = 3
+from lspdmobile.report.manifest import file_entries
+
+BAD_INPUT, GATE_FAILED = 2, 3
 LOUDNESS = 3000.0
 
 
@@ -75,3 +77,43 @@ def test_a_network_that_passes_is_left_as_it_is(student_file: Path, world: World
     done = cli("export", student_file, *arguments, "-o", world.output, "--json")
     assert done.code == 0
     assert done.json["repairs"] == []
+
+
+def test_equalization_mends_what_the_gate_refuses(world: World, cli: Cli) -> None:
+    student = world.rewrite(one_loud_channel)
+    arguments = ["-f", "coreml,tflite", "-p", "w8a8", "--data", world.people, "--calib", world.people]
+    assert cli("export", student, *arguments, "-o", world.output).code == GATE_FAILED
+    done = cli("export", student, *arguments, "-o", world.output, "--overwrite", "--methods", "equalization")
+    assert done.code == 0, done.out
+    plans = json.loads((world.output / "plan.json").read_text(encoding="utf-8"))["plans"]
+    assert [plan["weights_file"] for plan in plans] == ["plan_0.safetensors", "plan_1.safetensors"]
+    assert [plan["methods"][0]["method"] for plan in plans] == ["equalization"] * 2
+    assert cli("verify", world.output).code == 0
+    _exchange_the_weights(world.output)
+    tampered = cli("verify", world.output, "--json")
+    assert tampered.code == GATE_FAILED
+    assert "plan_0.safetensors: is not what the manifest lists" in " ".join(tampered.json["artifacts"][0]["reasons"])
+    _list_the_weights(world.output)
+    found = cli("verify", world.output, "--json")
+    assert found.code == GATE_FAILED
+    assert "does not hold the weights of the plan's network" in " ".join(found.json["artifacts"][0]["reasons"])
+
+
+def _exchange_the_weights(run: Path) -> None:
+    """Put one network's weights where another's belong."""
+    (run / "plan_0.safetensors").write_bytes((run / "plan_1.safetensors").read_bytes())
+
+
+def _list_the_weights(run: Path) -> None:
+    """Let the manifest list the first plan's weights as they are."""
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"]["plan_0.safetensors"] = file_entries(run, ["plan_0.safetensors"])[
+        "plan_0.safetensors"
+    ].model_dump()
+    (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def test_an_unknown_method_is_refused(student_file: Path, tmp_path: Path, cli: Cli) -> None:
+    done = cli("export", student_file, "--methods", "rounding,prayer", "-o", tmp_path / "run")
+    assert done.code == BAD_INPUT
+    assert "unknown method 'prayer': choose from equalization" in done.err
