@@ -74,7 +74,8 @@ def made(name: str, folder: Path, options: argparse.Namespace) -> Candidate:
     student = load_student(str(weights))
     run, formats, precisions = folder / "run", parse_formats("tflite,executorch"), parse_precisions("fp32,w8a8")
     if not run.is_dir():
-        export(ExportRequest(student=student, formats=formats, precisions=precisions, output_dir=run), lambda *_: None)
+        request = ExportRequest(student=student, formats=formats, precisions=precisions, output_dir=run, methods=())
+        export(request, lambda *_: None)
     cost = cost_of(student.network, student.config.input_size)
     return Candidate(
         name=name,

@@ -38,6 +38,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
                 data=options.data,
                 evaluation_samples=options.evaluation_pictures,
                 estimator=estimator,
+                methods=(),
             )
             report = export(request, lambda *_: None)
         rows += [row for artifact in report.artifacts if (row := _row(estimator, artifact)) is not None]

@@ -63,6 +63,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     from lspdmobile.environment import environment
     from lspdmobile.run import ExportRequest, export
     from lspdmobile.student import load_student
+    from quantization.methods import parse_methods
 
     torch.set_num_threads(1)
     clock("load student")
@@ -73,6 +74,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
             formats=parse_formats(options.format),
             precisions=parse_precisions(options.precision),
             output_dir=Path(folder) / "run",
+            methods=parse_methods(options.methods),
         )
         report = export(request, clock)
     clock.stop()
@@ -108,6 +110,7 @@ def main() -> int:
     parser.add_argument("--student", default="lspd-s", help="bundled name or checkpoint")
     parser.add_argument("--format", default="all", help="comma list, as for lspdmobile export")
     parser.add_argument("--precision", default="fp32,fp16,w8a8", help="comma list, as for lspdmobile export")
+    parser.add_argument("--methods", default="default", help="as for lspdmobile export")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
     found, code = printed(options, measured, table_of)

@@ -17,7 +17,7 @@ from tool_defaults import DEFAULTS
 from converters import FORMATS
 from harness import printed
 from lspdmobile.artifact import size_in_bytes
-from lspdmobile.choices import Format, Precision
+from lspdmobile.choices import Estimator, Format, Precision
 from lspdmobile.data.bundled import bundled_calibration_pictures, bundled_pictures
 from lspdmobile.data.views import load_views
 from lspdmobile.errors import LspdmobileError
@@ -26,6 +26,7 @@ from lspdmobile.report.schema import ParityEntry
 from lspdmobile.report.tables import decibels, megabytes, pixels, points
 from lspdmobile.run import ExportRequest, export
 from lspdmobile.student import load_student
+from quantization.methods import parse_methods
 
 _FORMATS: Final = {".tflite": Format.TFLITE, ".pte": Format.EXECUTORCH, ".mlpackage": Format.COREML}
 
@@ -47,6 +48,8 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
             calibration_samples=options.num_calibration_samples,
             data=options.data,
             evaluation_samples=options.num_evaluation_samples,
+            methods=parse_methods(options.methods),
+            estimator=options.estimator,
         )
         report = export(request, _silent)
         rows = [
@@ -121,6 +124,8 @@ def main() -> int:
     parser.add_argument("--student", default="lspd-s", help="bundled name or checkpoint")
     parser.add_argument("--calib", type=Path, help="as for lspdmobile export; default: bundled")
     parser.add_argument("--num-calibration-samples", type=int, default=128)
+    parser.add_argument("--methods", default="default", help="as for lspdmobile export")
+    parser.add_argument("--estimator", type=Estimator, default=Estimator.MIN_MAX, help="as for lspdmobile export")
     parser.add_argument("--data", type=Path, help="as for lspdmobile export; default: bundled")
     parser.add_argument("--num-evaluation-samples", type=int)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

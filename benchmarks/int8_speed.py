@@ -38,7 +38,12 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder) / "run"
             request = ExportRequest(
-                student=student, formats=_FORMATS, precisions=_PRECISIONS, output_dir=run, evaluation_samples=4
+                student=student,
+                formats=_FORMATS,
+                precisions=_PRECISIONS,
+                output_dir=run,
+                evaluation_samples=4,
+                methods=(),
             )
             report = export(request, lambda *_: None)
             executors = {

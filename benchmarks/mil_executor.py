@@ -113,7 +113,12 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
         student = load_student(options.student)
         export(
             ExportRequest(
-                student=student, formats=(Format.COREML,), precisions=PRECISIONS, output_dir=run, evaluation_samples=8
+                student=student,
+                formats=(Format.COREML,),
+                precisions=PRECISIONS,
+                output_dir=run,
+                evaluation_samples=8,
+                methods=(),
             ),
             lambda *_: None,
         )

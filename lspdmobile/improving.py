@@ -1,4 +1,4 @@
-"""``--methods``: int8 plans whose network was changed, or whose ranges were tuned, so that rounding costs less.
+"""``--methods``: plans whose network was changed, or whose ranges were tuned, so that int8 costs less.
 
 The methods (``quantization.methods``) take the calibration pictures and no labels. Every network that is quantized is
 improved once; its float artifacts stay the fused student's.
@@ -19,7 +19,7 @@ from quantization.methods.preparing import Prepared as Improved
 
 __all__ = ["improved"]
 
-_IMPROVED = (Precision.W8A8, Precision.W8A16)
+_IMPROVED = (Precision.W8, Precision.W8A8, Precision.W8A16)
 
 
 def improved(
@@ -30,7 +30,7 @@ def improved(
     seed: int,
     progress: Progress,
 ) -> dict[Pair, Prepared]:
-    """Apply methods to every plan with integer activations.
+    """Apply methods to every plan with integer weights of 8 bits.
 
     Args:
         sources: What the artifacts are made from.
@@ -41,7 +41,6 @@ def improved(
 
     Raises:
         BadInputError: There are fewer than two pictures.
-        GateFailedError: A changed network does not compute the same.
     """
     known: dict[tuple[int, Precision], Improved] = {}
     found: dict[Pair, Prepared] = {}

@@ -9,7 +9,7 @@ from lspdmobile.errors import BadInputError
 from lspdmobile.fusion.targets import target_named
 from lspdmobile.parity import Gate
 from lspdmobile.student import Student
-from quantization.methods import Method
+from quantization.methods import DEFAULT_METHODS, Method
 
 __all__ = ["ExportRequest", "pairs_of"]
 
@@ -27,7 +27,7 @@ class ExportRequest:
         overwrite: Replace an existing run folder.
         calibration: Labelled set or folder of pictures; None takes the bundled rendered ones.
         calibration_samples: At most this many, drawn by the seed.
-        methods: What keeps accuracy of integer activations (``quantization.methods``), in any order.
+        methods: What keeps the accuracy of integer artifacts (``quantization.methods``), in any order.
         estimator: How the ranges of integer activations are made of the values seen in calibration.
         data: Evaluation set; None takes the bundled rendered pictures.
         evaluation_samples: At most this many, drawn by the seed; None for all.
@@ -49,7 +49,7 @@ class ExportRequest:
     overwrite: bool = False
     calibration: Path | None = None
     calibration_samples: int = 128
-    methods: tuple[Method, ...] = ()
+    methods: tuple[Method, ...] = DEFAULT_METHODS
     estimator: Estimator = Estimator.MIN_MAX
     data: Path | None = None
     evaluation_samples: int | None = None

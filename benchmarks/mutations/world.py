@@ -79,6 +79,7 @@ def exported(folder: Path, name: str) -> Path:
         output_dir=folder / name,
         data=pictures,
         calibration=pictures,
+        methods=(),
     )
     report = export(request, silent)
     if faults := [f"{a.file}: {a.reasons}" for a in report.artifacts if a.verdict != "pass"]:

@@ -5,7 +5,8 @@ new ranges necessary; range tuning sees the network as it will be. Rounding corr
 bias correction is for networks that are not rounded (it takes seconds) and no part of the default.
 
 No method may do harm: what one did is undone where the quantized heatmaps are further from the float ones afterwards,
-over calibration pictures. (Mean errors, for instance, are not what is wrong with a network whose int8 form is ruined.)
+over calibration pictures, and so is an equalisation whose network does not compute the same. (Mean errors, for
+instance, are not what is wrong with a network whose int8 form is ruined.)
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lspdmobile.choices import Precision
-from lspdmobile.errors import BadInputError
+from lspdmobile.errors import BadInputError, GateFailedError
 from quantization.calibrate import calibrate
 from quantization.methods.bias_correction import correct_biases
 from quantization.methods.equalization import equalize
@@ -58,7 +59,8 @@ class Prepared:
         network: Float network with the node names of the one that was given.
         plan: To quantize it by.
         records: What each method did, in order, JSON-able: ``method``, ``noise`` of the quantized heatmaps (noise to
-            signal before and after), ``kept`` and the method's own keys; or ``method``, ``skipped`` and why.
+            signal before and after), ``kept`` and the method's own keys, ``fault`` where it failed; or ``method``,
+            ``skipped`` and why.
     """
 
     network: nn.Module
@@ -106,13 +108,15 @@ def prepare(
     Raises:
         BadInputError: There are fewer than two pictures, or the plan is another network's.
         EnvironmentLacksError: torchao or executorch is absent.
-        GateFailedError: An equalised network does not compute the same.
     """
     if plan.precision not in (Precision.W8, Precision.W8A8, Precision.W8A16):
         skipped = f"methods are for integer weights of 8 bits, not {plan.precision}"
         return Prepared(network=network, plan=plan, records=tuple(_skipped(m, skipped) for m in _ordered(methods)))
     if len(pictures) < _FEWEST_PICTURES:
-        message = f"quantization methods need at least 2 calibration pictures, not {len(pictures)}; pass more --calib"
+        message = (
+            f"quantization methods need at least 2 calibration pictures, not {len(pictures)}: "
+            "pass more --calib, or --methods none"
+        )
         raise BadInputError(message)
 
     def anew(changed: nn.Module) -> QuantizationPlan:
@@ -156,7 +160,10 @@ class _Work:
         self._progress(method.value, 0, 1)
         before = self.network, self.plan, self._exact
         noise = self._noise(self.network, self.plan)
-        found = self._applied(method)
+        try:
+            found = self._applied(method)
+        except GateFailedError as fault:
+            return {"method": method.value, "noise": [noise, noise], "kept": False, "fault": str(fault)}
         after = self._noise(self.network, self.plan)
         kept = after <= noise
         if not kept:

@@ -51,10 +51,10 @@ class TuningSettings:
         held_out: Share of the pictures that only judge.
     """
 
-    steps: int = 150
+    steps: int = 60
     batch: int = 4
-    learning_rate: float = 5e-3
-    judged_every: int = 25
+    learning_rate: float = 2e-2
+    judged_every: int = 10
     held_out: float = 0.25
 
 

@@ -127,7 +127,7 @@ class World:
     def export(self, *more: object, student: object = None) -> list[object]:
         """Give the arguments of a small export."""
         start = ["export", student or self.student, "-f", "tflite", "-p", "w8a8", "--data", self.people]
-        return [*start, "--calib", self.people, "-o", self.output, *more]
+        return [*start, "--calib", self.people, "--methods", "none", "-o", self.output, *more]
 
     def labels(self) -> tuple[Path, dict[str, Any]]:
         """Give the label file and what is in it."""

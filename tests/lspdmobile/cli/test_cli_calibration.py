@@ -23,7 +23,7 @@ Cli = Callable[..., Done]
 def export(cli: Cli, student: Path, people: Path, output: Path, *more: object) -> Done:
     """Export to int8 TFLite, calibrated on ``people`` unless told otherwise."""
     start = ["export", student, "-f", "tflite", "-p", "w8a8", "--data", people, "--calib", people, "-o", output]
-    return cli(*start, *more)
+    return cli(*start, "--methods", "none", *more)
 
 
 def read(path: Path) -> Any:

@@ -31,6 +31,7 @@ def exported(student_file: Path, people: Path, start_process: Any, tmp_path_fact
     """Export to three formats in int8."""
     folder: Path = tmp_path_factory.mktemp("runs") / "colours"
     options = ["--precision", "w8a8", "--data", people, "--calib", people, "-o", folder, "--max-drop", "100"]
+    options += ["--methods", "none"]
     process = start_process("export", student_file, *options)
     out, err = process.communicate(timeout=600)
     assert "fused for coreml-ane: " in out, err

@@ -31,6 +31,7 @@ INT8 = "colours_w8a8.tflite"
 FLOAT = "colours_float32.tflite"
 FILES = {
     *("report.json", "report.html", "manifest.json", "fusion.json", "plan.json", "golden", "colours.safetensors"),
+    "plan_1.safetensors",
     *(INT8, FLOAT),
 }
 

@@ -47,7 +47,7 @@ def one_loud_channel(tensors: dict[str, torch.Tensor], _: dict[str, Any]) -> Non
 def loud(world: World) -> list[object]:
     """Give the arguments of an int8 export of that student."""
     arguments = ["-f", "tflite,executorch", "-p", "w8a8", "--data", world.people, "--calib", world.people]
-    return ["export", world.rewrite(one_loud_channel), *arguments, "-o", world.output]
+    return ["export", world.rewrite(one_loud_channel), *arguments, "--methods", "none", "-o", world.output]
 
 
 def test_without_repair_the_gate_says_no(loud: list[object], cli: Cli) -> None:
@@ -74,7 +74,7 @@ def test_repair_names_the_channel_and_keeps_two_operators_in_float(loud: list[ob
 
 def test_a_network_that_passes_is_left_as_it_is(student_file: Path, world: World, cli: Cli) -> None:
     arguments = ["-f", "tflite", "-p", "w8a8", "--data", world.people, "--calib", world.people, "--repair"]
-    done = cli("export", student_file, *arguments, "-o", world.output, "--json")
+    done = cli("export", student_file, *arguments, "--methods", "none", "-o", world.output, "--json")
     assert done.code == 0
     assert done.json["repairs"] == []
 
@@ -82,7 +82,7 @@ def test_a_network_that_passes_is_left_as_it_is(student_file: Path, world: World
 def test_equalization_mends_what_the_gate_refuses(world: World, cli: Cli) -> None:
     student = world.rewrite(one_loud_channel)
     arguments = ["-f", "coreml,tflite", "-p", "w8a8", "--data", world.people, "--calib", world.people]
-    assert cli("export", student, *arguments, "-o", world.output).code == GATE_FAILED
+    assert cli("export", student, *arguments, "--methods", "none", "-o", world.output).code == GATE_FAILED
     done = cli("export", student, *arguments, "-o", world.output, "--overwrite", "--methods", "equalization")
     assert done.code == 0, done.out
     plans = json.loads((world.output / "plan.json").read_text(encoding="utf-8"))["plans"]

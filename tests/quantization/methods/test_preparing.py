@@ -13,7 +13,7 @@ from lspdmobile.choices import Estimator, Precision
 from lspdmobile.errors import BadInputError
 from quantization.calibrate import calibrate
 from quantization.graph import exported_module, quantized_module
-from quantization.methods import DEFAULT_METHODS, Method, prepare, preparing
+from quantization.methods import DEFAULT_METHODS, Method, equalization, prepare, preparing
 from quantization.methods.bias_correction import Corrected
 from quantization.methods.layers import renewed
 from quantization.plan import Estimation, QuantizationPlan
@@ -50,6 +50,17 @@ def test_methods_apply_in_their_own_order(network: nn.Module, pictures: NDArray[
     assert list(dict.fromkeys(told)) == ["equalization", "bias-correction"]
     assert found.records[-1]["skipped"] == "w8 has no 8-bit activations"
     assert found.plan == plan
+
+
+def test_an_equalisation_that_is_not_exact_is_undone_and_said(
+    loud: nn.Module, few_pictures: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(equalization, "_by_column", lambda _, weight, __: torch.ones_like(weight))
+    plan = calibrate(loud, few_pictures, precision=Precision.W8A8)
+    found = prepare(loud, plan, few_pictures, methods=[Method.EQUALIZATION])
+    assert (found.network, found.plan) == (loud, plan)
+    assert not found.records[0]["kept"]
+    assert "float64" in found.records[0]["fault"]
 
 
 def test_an_equalised_network_is_calibrated_as_one_says(loud: nn.Module, few_pictures: NDArray[np.float32]) -> None:
