@@ -28,6 +28,7 @@ from lspdmobile.run import ExportRequest, export
 from lspdmobile.student import load_student
 from quantization.methods import parse_methods
 
+_OURS: Final = {Precision.W8A8: tuple(Format), Precision.W8: (Format.COREML,)}
 _FORMATS: Final = {".tflite": Format.TFLITE, ".pte": Format.EXECUTORCH, ".mlpackage": Format.COREML}
 
 
@@ -37,24 +38,23 @@ def _silent(_: str, __: int, ___: int) -> None:
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:
     """Make and judge every file."""
-    student = load_student(options.student)
+    student, rows = load_student(options.student), []
     with tempfile.TemporaryDirectory() as folder:
-        request = ExportRequest(
-            student=student,
-            formats=tuple(Format),
-            precisions=(Precision.W8A8, Precision.W8),
-            output_dir=Path(folder) / "ours",
-            calibration=options.calib,
-            calibration_samples=options.num_calibration_samples,
-            data=options.data,
-            evaluation_samples=options.num_evaluation_samples,
-            methods=parse_methods(options.methods),
-            estimator=options.estimator,
-        )
-        report = export(request, _silent)
-        rows = [
-            _row(f"lspdmobile, {a.label}", a.bytes, a.parity) for a in report.artifacts if a.format in _FORMATS.values()
-        ]
+        for precision, formats in _OURS.items():
+            request = ExportRequest(
+                student=student,
+                formats=formats,
+                precisions=(precision,),
+                output_dir=Path(folder) / precision,
+                calibration=options.calib,
+                calibration_samples=options.num_calibration_samples,
+                data=options.data,
+                evaluation_samples=options.num_evaluation_samples,
+                methods=parse_methods(options.methods),
+                estimator=options.estimator,
+            )
+            report = export(request, _silent)
+            rows += [_row(f"lspdmobile, {a.label}", a.bytes, a.parity) for a in report.artifacts]
         rows += _defaults(options, Path(folder))
     return {
         "student": student.name,

@@ -6,6 +6,8 @@ improved once; its float artifacts stay the fused student's.
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from math import log10
+from typing import Any
 
 from torch import nn
 
@@ -13,11 +15,12 @@ from lspdmobile.calibrating import CalibrationPictures
 from lspdmobile.choices import Precision
 from lspdmobile.measuring import Progress
 from lspdmobile.preparing import Prepared
+from lspdmobile.report.methods import MethodEntry
 from lspdmobile.request import Pair
 from quantization.methods import Method, prepare
 from quantization.methods.preparing import Prepared as Improved
 
-__all__ = ["improved"]
+__all__ = ["improved", "method_entries"]
 
 _IMPROVED = (Precision.W8, Precision.W8A8, Precision.W8A16)
 
@@ -53,6 +56,36 @@ def improved(
             known[key] = prepare(source.network, source.plan, pictures, methods=methods, seed=seed, progress=progress)
         found[pair] = _with(source, known[key])
     return found
+
+
+def method_entries(sources: Mapping[Pair, Prepared]) -> tuple[MethodEntry, ...]:
+    """Give what methods did to each network, a line of the report for each method."""
+    networks: dict[int, list[Pair]] = {}
+    for pair, source in sources.items():
+        if source.records:
+            networks.setdefault(id(source.records), []).append(pair)
+    return tuple(
+        _entry(tuple(f"{form} {precision}" for form, precision in pairs), record)
+        for pairs in networks.values()
+        for record in sources[pairs[0]].records
+    )
+
+
+def _entry(artifacts: tuple[str, ...], record: Mapping[str, Any]) -> MethodEntry:
+    before, after = (_decibels(noise) for noise in record.get("noise", (None, None)))
+    return MethodEntry(
+        artifacts=artifacts,
+        method=record["method"],
+        before_db=before,
+        after_db=after,
+        kept=record.get("kept", False),
+        reason=record.get("skipped") or record.get("fault") or "",
+    )
+
+
+def _decibels(noise: float | None) -> float | None:
+    """Give the signal-to-noise ratio of a noise-to-signal ratio; None where there is none or no noise."""
+    return None if not noise else -10 * log10(noise)
 
 
 def _with(source: Prepared, done: Improved) -> Prepared:

@@ -41,8 +41,10 @@ def write_plans(folder: Path, sources: Iterable[tuple[str, Prepared]]) -> None:
     entries: list[dict[str, Any]] = []
     for number, (key, source) in enumerate(plans.items()):
         entry: dict[str, Any] = {"files": files[key], **source.plan.to_dict()}
+        if source.records:
+            entry["methods"] = [dict(record) for record in source.records]
         if source.changed is not None:
-            entry |= {"weights_file": f"plan_{number}.safetensors", "methods": [dict(r) for r in source.records]}
+            entry["weights_file"] = f"plan_{number}.safetensors"
             write_weights(source.changed, folder / entry["weights_file"])
         entries.append(entry)
     text = json.dumps({"schema_version": _SCHEMA_VERSION, "plans": entries}, indent=2)

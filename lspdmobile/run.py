@@ -18,7 +18,7 @@ from lspdmobile.data.views import ViewFiles, Views, find_views
 from lspdmobile.emission import Job, judged_artifact
 from lspdmobile.environment import environment
 from lspdmobile.fusion_entries import fusion_entry, fusion_file
-from lspdmobile.improving import improved
+from lspdmobile.improving import improved, method_entries
 from lspdmobile.measuring import Progress, reference_of
 from lspdmobile.plans import write_plans
 from lspdmobile.preparing import prepared
@@ -143,6 +143,7 @@ def _report(job: Job, fusion: FusionEntry, entries: list[ArtifactEntry], repairs
         artifacts=tuple(entries),
         verdict=Verdict.PASS if passed else Verdict.FAIL,
         environment=environment(),
+        methods=method_entries(job.prepared),
         repairs=repairs,
         not_taken=tuple(f"{f} {p}" for f, p in pairs_of(request)[1]),
         gate=GateEntry(max_drop=request.gate.max_drop, drop_type=request.gate.drop_type),

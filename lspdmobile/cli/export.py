@@ -150,6 +150,7 @@ def finish(terminal: Terminal, report: "RunReport", folder: Path, *, json: bool)
     """Print the parity table and leave with the exit code the verdict asks for."""
     from lspdmobile.report.calibration import calibration_lines
     from lspdmobile.report.explanations import form_lines, repair_lines
+    from lspdmobile.report.methods import method_lines
     from lspdmobile.report.tables import note_lines, parity_table, reason_lines
 
     terminal.close()
@@ -160,6 +161,7 @@ def finish(terminal: Terminal, report: "RunReport", folder: Path, *, json: bool)
         for pair in report.not_taken:
             terminal.show(f"not written: {pair} (the format does not take this precision)")
         terminal.show(*form_lines(report), *repair_lines(report))
+        terminal.show(*method_lines(report.methods))
         terminal.show(*calibration_lines(report.calibration), *note_lines(report))
         terminal.show(f"verdict: {report.verdict}", f"report: {relative(folder / 'report.html')}")
     if any(a.sha256 is None for a in report.artifacts):

@@ -19,6 +19,7 @@ from lspdmobile.choices import Verdict
 from lspdmobile.drawing import draw_skeleton
 from lspdmobile.report.calibration import calibration_lines
 from lspdmobile.report.explanations import form_rows, repair_lines, repair_rows
+from lspdmobile.report.methods import method_lines
 from lspdmobile.report.schema import ParityEntry, Report
 from lspdmobile.report.style import style_sheet
 from lspdmobile.report.tables import (
@@ -82,6 +83,7 @@ def render_html(report: Report, *, worst: Sequence[WorstPicture] = ()) -> str:
         _section("Parity", _parity(report)),
         _section("Why", _reasons(report)),
         _section("Calibration", _calibration(report)),
+        _section("Quantization methods", _methods(report)),
         _section("Largest drifts", _pictures(worst)),
         _section("Joints", _joints(report)),
         _section("Artifacts", _artifacts(report)),
@@ -165,6 +167,11 @@ def _calibration(report: Report) -> str:
     items = "".join(f"\n<li>{escape(line)}</li>" for line in calibration_lines(entry)) or "\n<li>nothing found</li>"
     made = f"{entry.estimator} ranges of {entry.pictures} pictures ({entry.source})"
     return f"<p>{escape(made)}</p>\n<ul>{items}\n</ul>"
+
+
+def _methods(report: Report) -> str:
+    items = "\n".join(f"<li>{escape(line)}</li>" for line in method_lines(report.methods))
+    return f"<ul>\n{items}\n</ul>" if items else ""
 
 
 def _joints(report: Report) -> str:

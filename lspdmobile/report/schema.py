@@ -28,6 +28,7 @@ from lspdmobile.report.manifest import (
     file_entries,
     read_manifest,
 )
+from lspdmobile.report.methods import MethodEntry
 from lspdmobile.report.repair import RepairEntry
 from lspdmobile.report.shortfalls import ShortfallEntry
 
@@ -279,6 +280,7 @@ class Report(File):
     verdict: Verdict
     environment: dict[str, str]
     calibration: CalibrationEntry | None = None
+    methods: tuple[MethodEntry, ...] = ()
     repairs: tuple[RepairEntry, ...] = ()
 
     @property

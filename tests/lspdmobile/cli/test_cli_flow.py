@@ -88,6 +88,9 @@ def test_an_export_passes_and_prints_its_report_and_nothing_else(exported: Expor
     report = json.loads(exported.out)
     assert report == read(exported.folder / "report.json")
     assert report["verdict"] == "pass"
+    assert {(*each["artifacts"], each["method"]) for each in report["methods"]} == {
+        ("tflite w8a8", method) for method in ("equalization", "rounding", "range-tuning")
+    }
     assert {p.name for p in exported.folder.iterdir()} == FILES
     assert [p.name for p in exported.folder.parent.iterdir()] == ["colours"]
 
