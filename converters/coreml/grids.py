@@ -5,10 +5,17 @@ from typing import Final
 
 from converters.coreml.mil.package import Operation, Program
 
-__all__ = ["FLOAT16_SUFFIX", "sources"]
+__all__ = ["FLOAT16_SUFFIX", "given_name", "sources"]
 
 FLOAT16_SUFFIX: Final = "_cast_fp16"
 """What Core ML Tools adds to the name of a value that it makes float16."""
+_SHAPE_SUFFIX: Final = "_has_output_shape"
+"""What it adds to the name of a transposed convolution whose result's shape it writes out."""
+
+
+def given_name(name: str) -> str:
+    """Give the name that Core ML Tools was given for a value."""
+    return name.removesuffix(FLOAT16_SUFFIX).removesuffix(_SHAPE_SUFFIX)
 
 
 def sources(program: Program, picture: str) -> dict[str, str]:
@@ -22,7 +29,7 @@ def sources(program: Program, picture: str) -> dict[str, str]:
             name = str(quantize.inputs["input"][0])
             while (cast := makers.get(name)) is not None and cast.kind == "cast":
                 name = str(cast.inputs["x"][0])
-            sources[operation.outputs[0].name] = picture if name in inputs else name.removesuffix(FLOAT16_SUFFIX)
+            sources[operation.outputs[0].name] = picture if name in inputs else given_name(name)
     return sources
 
 

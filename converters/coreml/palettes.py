@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.coreml.grids import FLOAT16_SUFFIX
+from converters.coreml.grids import given_name
 from converters.coreml.mil.constants import Constant
 from converters.coreml.mil.package import Operation, Program
 
@@ -127,7 +127,7 @@ def checked_weights(
         if not isinstance(bound, str) or palette is None:
             continue
         made = operation.outputs[0].name
-        layer, unpacked = last if made in outputs else made.removesuffix(FLOAT16_SUFFIX), constants[bound].value
+        layer, unpacked = last if made in outputs else given_name(made), constants[bound].value
         if layer not in wanted or isinstance(unpacked, str) or unpacked.shape != wanted[layer].shape:
             faults.add(f"{layer}: no layer of the network has weights {list(palette.shape)} under this name")
             continue

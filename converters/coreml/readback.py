@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.coreml.grids import FLOAT16_SUFFIX, sources
+from converters.coreml.grids import given_name, sources
 from converters.coreml.mil.package import Operation, Program
 from converters.coreml.palettes import LAYERS, constant_behind
 from lspdmobile.errors import ConversionError
@@ -78,7 +78,7 @@ def _of_weights(
 ) -> Iterator[str | Shortfall]:
     makers = _makers(program)
     for operation in program.operations:
-        layer = planned_name(operation.outputs[0].name.removesuffix(FLOAT16_SUFFIX)) if operation.outputs else ""
+        layer = planned_name(given_name(operation.outputs[0].name)) if operation.outputs else ""
         if operation.kind in LAYERS and layer in planned:
             scale, _ = _grid(makers[str(operation.inputs["weight"][0])], makers)
             yield from _differences(layer, "weight scale", planned[layer].double().numpy(), scale)
