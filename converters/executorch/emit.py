@@ -14,11 +14,13 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from converters.executorch.inspect import METADATA_METHOD, inspect
+from converters.executorch.layers import check_layers
 from converters.executorch.plan import check_grids, check_precision, float_operators
-from converters.executorch.program import missing, read_program
+from converters.executorch.program import missing, read_with_constants
 from lspdmobile.artifact import Artifact, EmitRequest
 from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.errors import BadInputError, ConversionError, LspdmobileError
@@ -26,6 +28,7 @@ from lspdmobile.shortfall import Shortfall
 
 if TYPE_CHECKING:
     from quantization.affine import AffineGrid
+    from quantization.integer_layers import IntegerLayer
 
 __all__ = ["SUFFIX", "emit", "misfit", "supported"]
 
@@ -60,15 +63,17 @@ def emit(request: EmitRequest) -> Artifact:
     """
     _check(request)
     start = time.perf_counter()
-    content, grids, float_layers = _compile(request)
-    request.path.write_bytes(content)
+    compiled = _compile(request)
+    request.path.write_bytes(compiled.content)
     floats = tuple[Shortfall, ...]()
     try:
-        program = read_program(request.path)
-        graphs = check_precision(request.path, program, request.plan.precision, float_layers=len(float_layers))
+        program, constants = read_with_constants(request.path)
+        kept = len(compiled.float_layers)
+        graphs = check_precision(request.path, program, request.plan.precision, float_layers=kept, constants=constants)
         if request.plan.precision is Precision.W8A8:
-            check_grids(request.path, graphs, grids)
-            floats = tuple(float_operators(graphs, grids, len(float_layers)))
+            check_grids(request.path, graphs, compiled.grids)
+            check_layers(request.path, graphs, compiled.layers)
+            floats = tuple(float_operators(graphs, compiled.grids, kept))
     except LspdmobileError:
         request.path.unlink()
         raise
@@ -82,6 +87,16 @@ def emit(request: EmitRequest) -> Artifact:
         notes=_notes(outside),
         not_honoured=(*floats, *_left_outside(outside)),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Compiled:
+    """A file's bytes, and what it must hold: grids and integer layers by node, and the layers in float."""
+
+    content: bytes
+    grids: "Mapping[str, AffineGrid]"
+    layers: "Mapping[str, IntegerLayer]"
+    float_layers: tuple[str, ...]
 
 
 def _check(request: EmitRequest) -> None:
@@ -101,8 +116,7 @@ def _check(request: EmitRequest) -> None:
         raise ValueError(message)
 
 
-def _compile(request: EmitRequest) -> "tuple[bytes, Mapping[str, AffineGrid], tuple[str, ...]]":
-    """Give the file's bytes, the grids it must hold, and the layers that the plan keeps in float."""
+def _compile(request: EmitRequest) -> _Compiled:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -120,23 +134,26 @@ def _compile(request: EmitRequest) -> "tuple[bytes, Mapping[str, AffineGrid], tu
         raise ConversionError(message) from error
 
 
-def _lowered(request: EmitRequest) -> "tuple[bytes, Mapping[str, AffineGrid], tuple[str, ...]]":
+def _lowered(request: EmitRequest) -> _Compiled:
     import torch
     from torch import nn
 
     from converters.executorch.lowering import lower
     from quantization.graph import activation_grids, float_layers, quantized_module
+    from quantization.integer_layers import integer_layers
 
     network, grids, floats = request.network, dict[str, "AffineGrid"](), tuple[str, ...]()
+    layers = dict[str, "IntegerLayer"]()
     if request.plan.precision is Precision.W8A8:
         network = module = quantized_module(network, request.plan, request.input_size)
-        grids, floats = activation_grids(module), float_layers(module)
+        grids, floats, layers = activation_grids(module), float_layers(module), integer_layers(module)
     # The backend names a norm it folds after its path, and refuses names that begin with a digit.
     network = nn.Sequential(OrderedDict(network=network))
     with torch.no_grad():
         exported = torch.export.export(network, (torch.zeros(1, 3, *request.input_size),))
     metadata = json.dumps(dict(request.metadata), ensure_ascii=False)
-    return lower(exported, {METADATA_METHOD: metadata}), grids, floats
+    content = lower(exported, {METADATA_METHOD: metadata})
+    return _Compiled(content=content, grids=grids, layers=layers, float_layers=floats)
 
 
 def _outside(request: EmitRequest) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from lspdmobile.errors import ConversionError
 from lspdmobile.shortfall import Shortfall
 from quantization.affine import AffineGrid
 
-__all__ = ["activation_grids", "check_grids", "check_precision", "float_operators"]
+__all__ = ["activation_grids", "check_grids", "check_precision", "float_operators", "same_grid"]
 
 _FLOAT: Final = ("float32",) * 3
 _SCALE_TOLERANCE: Final = 1e-6
@@ -28,7 +28,14 @@ def activation_grids(graphs: tuple[XnnGraph, ...]) -> frozenset[tuple[float, int
     )
 
 
-def check_precision(path: Path, program: Any, precision: Precision, *, float_layers: int = 0) -> tuple[XnnGraph, ...]:
+def check_precision(
+    path: Path,
+    program: Any,
+    precision: Precision,
+    *,
+    float_layers: int = 0,
+    constants: Mapping[str, bytes] | None = None,
+) -> tuple[XnnGraph, ...]:
     """Compare what a file holds with what was asked for.
 
     Args:
@@ -37,6 +44,7 @@ def check_precision(path: Path, program: Any, precision: Precision, *, float_lay
         precision: ``fp32``: every layer with weights in XNNPACK is float32 throughout. ``w8a8``: every layer with
             weights is in XNNPACK, there is at least one, and its input, weights and output are int8.
         float_layers: How many layers with weights the plan keeps in float; exactly as many have to be.
+        constants: Read back with it, if the graphs are to hold the numbers.
 
     Returns:
         The file's XNNPACK graphs.
@@ -44,7 +52,7 @@ def check_precision(path: Path, program: Any, precision: Precision, *, float_lay
     Raises:
         ConversionError: The file holds something else.
     """
-    graphs = tuple(xnnpack_graphs(program, path))
+    graphs = tuple(xnnpack_graphs(program, path, constants))
     integer = precision is Precision.W8A8
     wanted = ("int8" if integer else "float32",) * 3
     layers = [_types(node) for graph in graphs for node in graph.nodes if node.filter is not None]
@@ -73,8 +81,8 @@ def check_grids(path: Path, graphs: tuple[XnnGraph, ...], grids: Mapping[str, Af
         ConversionError: A grid is not in the file, or the file has one that nobody asked for.
     """
     written = activation_grids(graphs)
-    lost = [name for name, grid in grids.items() if not any(_same(grid, *have) for have in written)]
-    extra = [have for have in written if not any(_same(grid, *have) for grid in grids.values())]
+    lost = [name for name, grid in grids.items() if not any(same_grid(grid, *have) for have in written)]
+    extra = [have for have in written if not any(same_grid(grid, *have) for grid in grids.values())]
     if lost or extra:
         message = (
             f"{path}: the calibrated ranges did not arrive: {len(lost)} of {len(grids)} are not in the file"
@@ -112,7 +120,7 @@ def float_operators(graphs: tuple[XnnGraph, ...], grids: Mapping[str, AffineGrid
 def _named(value: XnnValue | None, grids: Mapping[str, AffineGrid]) -> str:
     if value is None or value.scale is None or value.zero_point is None:
         return ""
-    return next((name for name, grid in grids.items() if _same(grid, value.scale, value.zero_point)), "")
+    return next((name for name, grid in grids.items() if same_grid(grid, value.scale, value.zero_point)), "")
 
 
 def _types(node: XnnNode) -> tuple[str, str, str]:
@@ -121,5 +129,6 @@ def _types(node: XnnNode) -> tuple[str, str, str]:
     return source, weights, result
 
 
-def _same(grid: AffineGrid, scale: float, zero_point: int) -> bool:
+def same_grid(grid: AffineGrid, scale: float, zero_point: int) -> bool:
+    """Tell whether a grid has this scale, but for its last bits, and this zero point."""
     return abs(grid.scale - scale) <= _SCALE_TOLERANCE * grid.scale and grid.zero_point == zero_point

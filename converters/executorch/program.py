@@ -1,7 +1,7 @@
 """Reads a ``.pte`` file from disk: its program, and the XNNPACK graphs inside its delegate blobs."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -11,7 +11,17 @@ from typing import Any, Final
 from converters.executorch.flatbuffer import Schema, decode, parse_schema
 from lspdmobile.errors import BadInputError, EnvironmentLacksError
 
-__all__ = ["XNNPACK", "XnnGraph", "XnnNode", "XnnValue", "forward_plan", "missing", "read_program", "xnnpack_graphs"]
+__all__ = [
+    "XNNPACK",
+    "XnnGraph",
+    "XnnNode",
+    "XnnValue",
+    "forward_plan",
+    "missing",
+    "read_program",
+    "read_with_constants",
+    "xnnpack_graphs",
+]
 
 XNNPACK: Final = "XnnpackBackend"
 
@@ -48,6 +58,8 @@ class XnnValue:
         constant_bytes: Bytes the file holds for it; 0 where it is computed.
         scales_bytes: Bytes of the per-channel scales the file holds beside it.
         scale, zero_point: Per-tensor grid; None where it has none.
+        constant: These bytes; empty where they were not asked for.
+        scales: Of each channel; empty where they were not asked for or there are none.
     """
 
     dtype: str
@@ -55,6 +67,8 @@ class XnnValue:
     scales_bytes: int = 0
     scale: float | None = None
     zero_point: int | None = None
+    constant: bytes = b""
+    scales: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +79,14 @@ class XnnNode:
         kind: Such as ``Conv2d``.
         input, output: Its first input and its output.
         filter: Its weights; None for operators without any.
+        bias: Its biases; None for operators without any.
     """
 
     kind: str
     input: XnnValue | None
     output: XnnValue | None
     filter: XnnValue | None = None
+    bias: XnnValue | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +99,14 @@ class XnnGraph:
 
 def read_program(path: Path) -> Any:
     """Read a ``.pte`` file into ExecuTorch's ``Program``, its delegate blobs and constants restored into it.
+
+    Raises: as for :func:`read_with_constants`.
+    """
+    return read_with_constants(path)[0]
+
+
+def read_with_constants(path: Path) -> tuple[Any, dict[str, bytes]]:
+    """Read a ``.pte`` file's program, and the constants that its delegates refer to by name.
 
     Raises:
         BadInputError: The file is unreadable, truncated or no ExecuTorch program.
@@ -101,12 +125,15 @@ def read_program(path: Path) -> Any:
     except ImportError as error:
         raise missing(error) from error
     try:
-        program = deserialize_pte_binary(data).program
+        file = deserialize_pte_binary(data)
+        program, named = file.program, file.named_data
         forward_plan(program)
+        entries = named.pte_data.items() if named is not None else ()
+        constants = {key: bytes(named.buffers[entry.buffer_index]) for key, entry in entries}
     except Exception as error:  # the reader states no errors of its own: damage shows as whatever it trips over
         message = f"{path}: is damaged or truncated ({type(error).__name__} while reading it); export it again"
         raise BadInputError(message) from error
-    return program
+    return program, constants
 
 
 def forward_plan(program: Any) -> Any:
@@ -123,18 +150,23 @@ def forward_plan(program: Any) -> Any:
     return named[0]
 
 
-def xnnpack_graphs(program: Any, path: Path) -> Iterator[XnnGraph]:
+def xnnpack_graphs(program: Any, path: Path, constants: Mapping[str, bytes] | None = None) -> Iterator[XnnGraph]:
     """Yield the graph of each XNNPACK blob of the main method.
 
+    Args:
+        program: Read back from ``path``.
+        path: For messages.
+        constants: From :func:`read_with_constants`, for the numbers as well; without them only their sizes are given.
+
     Raises:
-        BadInputError: A blob cannot be read.
+        BadInputError: A blob cannot be read, or a constant is absent.
     """
     for delegate in forward_plan(program).delegates:
         if delegate.id == XNNPACK:
             blob = bytes(program.backend_delegate_data[delegate.processed.index].data)
             try:
                 graph = decode(_graph_bytes(blob), _schema())
-                yield _graph(graph)
+                yield _graph(graph, constants or {})
             except (struct.error, LookupError, ValueError, TypeError, RecursionError) as error:
                 message = f"{path}: its XNNPACK part is damaged ({error}); export it again"
                 raise BadInputError(message) from error
@@ -163,29 +195,34 @@ def _graph_bytes(blob: bytes) -> bytes:
     return blob[start : start + size]
 
 
-def _graph(graph: dict[str, Any]) -> XnnGraph:
-    sizes = [entry["size"] for entry in graph["constant_data"]] or [
-        len(entry["storage"]) for entry in graph["constant_buffer"]
-    ]
+def _graph(graph: dict[str, Any], constants: Mapping[str, bytes]) -> XnnGraph:
+    entries = graph["constant_data"]
+    sizes = [entry["size"] for entry in entries] or [len(entry["storage"]) for entry in graph["constant_buffer"]]
+    held = [constants.get(entry["named_key"], b"")[: entry["size"]] for entry in entries] or [b""] * len(sizes)
     values: dict[int, XnnValue] = {}
     for entry in graph["xvalues"]:
         union = entry["xvalue_union"]
         base = union.get("tensor_value", union)
-        values[base["id_out"]] = _value(base, union.get("quant_params") or {}, sizes)
+        values[base["id_out"]] = _value(base, union.get("quant_params") or {}, sizes, held)
     return XnnGraph(
         nodes=tuple(_node(entry["xnode_union"], values) for entry in graph["xnodes"]), values=tuple(values.values())
     )
 
 
-def _value(base: dict[str, Any], grid: dict[str, Any], sizes: list[int]) -> XnnValue:
+def _value(base: dict[str, Any], grid: dict[str, Any], sizes: list[int], held: list[bytes]) -> XnnValue:
     constant, scales = base["constant_buffer_idx"], grid.get("scale_buffer_idx", 0)
     per_tensor = grid.get("type") == "PerTensorQuant"
+    stored = () if per_tensor else tuple(grid.get("scale", ()))
+    if scales and grid.get("type") == "PerChannelQuant":
+        stored = struct.unpack(f"<{len(held[scales]) // 4}f", held[scales])
     return XnnValue(
         dtype=_DTYPES.get(base["datatype"], f"datatype {base['datatype']}"),
         constant_bytes=sizes[constant] if constant else 0,
         scales_bytes=(sizes[scales] if scales else 4 * len(grid.get("scale", []))) if not per_tensor else 0,
         scale=float(grid["scale"]) if per_tensor else None,
         zero_point=int(grid["zero_point"]) if per_tensor else None,
+        constant=held[constant] if constant else b"",
+        scales=stored,
     )
 
 
@@ -196,4 +233,5 @@ def _node(union: dict[str, Any], values: dict[int, XnnValue]) -> XnnNode:
         input=values.get(first) if first is not None else None,
         output=values.get(union["output_id"]) if "output_id" in union else None,
         filter=values.get(union["filter_id"]) if "filter_id" in union else None,
+        bias=values.get(union["bias_id"]) if "bias_id" in union else None,
     )
