@@ -5,11 +5,22 @@ This package satisfies ``lspdmobile.artifact.Converter``.
 
 from typing import Final
 
+from converters.tflite.deviation import deviation
 from converters.tflite.emit import SUFFIX, emit, misfit, supported
 from converters.tflite.execute import open_executor, precision_losses
 from converters.tflite.inspect import inspect
 
-__all__ = ["COST_TARGET", "SUFFIX", "emit", "inspect", "misfit", "open_executor", "precision_losses", "supported"]
+__all__ = [
+    "COST_TARGET",
+    "SUFFIX",
+    "deviation",
+    "emit",
+    "inspect",
+    "misfit",
+    "open_executor",
+    "precision_losses",
+    "supported",
+]
 
 COST_TARGET: Final = "litert-xnnpack"
 """What it is likely to run on; forms are chosen for it (``lspdmobile.fusion.targets``)."""

@@ -1,7 +1,8 @@
 """Fused network plus plan to one ``.tflite`` file.
 
 litert-torch converts the float network; ai-edge-quantizer then rewrites the float file with the plan's ranges. What was
-written is read back: a file whose convolution weights did not get the precision that was asked for is an error.
+written is read back: a file whose convolution weights did not get the precision that was asked for, or whose numbers
+are neither the plan's nor follow from a rule of the quantizer, is an error.
 """
 
 import time
@@ -31,6 +32,7 @@ from converters.tflite.readback import (
     activation_grids,
     activation_shortfalls,
     float_shortfalls,
+    require_plan,
     weight_shortfalls,
 )
 from lspdmobile.artifact import Artifact, EmitRequest
@@ -106,6 +108,8 @@ def emit(request: EmitRequest) -> Artifact:
     request.path.write_bytes(to_bytes(model))
     written, float_model = read_model(request.path), read_model(converted.content)
     require_precision(written, precision, request.path, kept_float=ranges.kept_float)
+    not_honoured = _not_honoured(written, float_model, precision, ranges)
+    require_plan(not_honoured, request.path)
     return Artifact(
         path=request.path,
         format=Format.TFLITE,
@@ -113,7 +117,7 @@ def emit(request: EmitRequest) -> Artifact:
         layout=request.layout,
         seconds=time.perf_counter() - start + converted.seconds_before,
         notes=_notes(written, precision, ranges),
-        not_honoured=_not_honoured(written, float_model, precision, ranges),
+        not_honoured=not_honoured,
     )
 
 

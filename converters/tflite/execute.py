@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.tflite.flatbuffer import missing, read_model
-from converters.tflite.plan import to_layout
+from converters.tflite.matching import layout_of, to_layout
 from lspdmobile.artifact import Executor, PrecisionLoss
 from lspdmobile.choices import Layout
 from lspdmobile.errors import BadInputError, ConversionError
@@ -60,7 +60,7 @@ class LiteRtExecutor:
         self._interpreter = interpreter
         self._input = input_detail
         self._output = output_detail
-        self._layout = _layout(path, tuple(int(n) for n in self._input["shape"]))
+        self._layout = layout_of(path, tuple(int(n) for n in self._input["shape"]))
 
     @property
     def name(self) -> str:
@@ -114,12 +114,3 @@ def _only(path: Path, details: list[dict[str, Any]], what: str) -> dict[str, Any
         message = f"{path}: its {what} has shape {list(map(int, detail['shape']))}; four axes and batch 1 are needed"
         raise BadInputError(message)
     return detail
-
-
-def _layout(path: Path, shape: tuple[int, ...]) -> Layout:
-    if shape[3] == 3:
-        return Layout.NHWC
-    if shape[1] == 3:
-        return Layout.NCHW
-    message = f"{path}: its input {list(shape)} is no picture of three channels"
-    raise BadInputError(message)

@@ -8,8 +8,7 @@ input's range on, as the TFLite specification demands.
 """
 
 import re
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.tflite.flatbuffer import main_graph, missing, op_name, tensor_name
+from converters.tflite.matching import computed_tensors, tensor_nodes, tensor_values
 from lspdmobile.choices import Layout, Precision
 from lspdmobile.errors import BadInputError, ConversionError
 from quantization.pictures import Pictures, one_by_one
@@ -30,16 +30,15 @@ __all__ = [
     "TensorRanges",
     "recipe_for",
     "tensor_ranges",
-    "to_layout",
 ]
 
-_MATCHING_PICTURES: Final = 2
-_LEAST_SPREAD: Final = 1e-3
-"""Of the noise, where the calibration pictures had one value only."""
-_MATCH_TOLERANCE: Final = 1e-4
-"""Largest difference over largest value for two tensors to be the same; converters agree with PyTorch to about 1e-6."""
-PASSES_RANGE_ON: Final = frozenset({"PAD", "TRANSPOSE", "RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"})
-"""Operators whose result has the grid of their input."""
+PASSES_RANGE_ON: Final = frozenset(
+    {"PAD", "PADV2", "TRANSPOSE", "RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"}
+)
+"""Operators that only move or interpolate; their result has the grid of their input.
+
+PADV2 fills with minus infinity in front of a max-pool, which is the grid's lower end then.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,14 +130,13 @@ def tensor_ranges(
         BadInputError: There are such tensors and no pictures.
         ConversionError: An operator that is to stay in float is not one of the file's.
     """
-    noise = _noise(next(iter(plan.ranges.values())), model, layout)
-    values = _tensor_values(float_content, model, noise, layout)
-    nodes = _match(values, _node_values(network, noise, plan.ranges))
+    matched = tensor_nodes(float_content, model, network, plan, layout)
+    nodes = {name: node.name for name, node in matched.items()}
     kept = _kept_float(model, nodes, plan)
     planned = {name: plan.ranges[node] for name, node in nodes.items()}
     by_name = dict(planned)
     _pass_on(model, by_name)
-    rest = tuple(name for name in values if name not in by_name)
+    rest = tuple(name for name in computed_tensors(model) if name not in by_name)
     if rest:
         if calibration is None:
             message = (
@@ -148,47 +146,6 @@ def tensor_ranges(
             raise BadInputError(message)
         by_name.update(_measure(float_content, model, rest, one_by_one(calibration), layout))
     return TensorRanges(by_name=by_name, planned=planned, measured=rest, kept_float=kept)
-
-
-def to_layout(pictures: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
-    """Put pictures ``[N, 3, H, W]`` into a file's axis order, contiguous."""
-    ordered = pictures.transpose(0, 2, 3, 1) if layout is Layout.NHWC else pictures
-    return np.ascontiguousarray(ordered, np.float32)
-
-
-def _noise(observed: TensorRange, model: Any, layout: Layout) -> list[NDArray[np.float32]]:
-    """Give inputs ``[1, 3, H, W]`` to tell tensors apart by: every value of the input's range equally often."""
-    graph, generator = main_graph(model), np.random.default_rng(0)
-    shape = tuple(int(n) for n in graph.tensors[graph.inputs[0]].shape)
-    size = shape[1:3] if layout is Layout.NHWC else shape[2:4]
-    low, high = observed.low, max(observed.high, observed.low + _LEAST_SPREAD)
-    return [generator.uniform(low, high, (1, 3, *size)).astype(np.float32) for _ in range(_MATCHING_PICTURES)]
-
-
-def _match(
-    values: Mapping[str, list[NDArray[np.float32]]],
-    nodes: Mapping[str, list[NDArray[np.float32]]],
-) -> dict[str, str]:
-    """Pair tensors with the nodes of equal values; of several that fit, the last in program order was kept."""
-    matched: dict[str, str] = {}
-    for name, tensor in values.items():
-        fits = [node for node, wanted in nodes.items() if _same(tensor, wanted)]
-        if fits:
-            matched[name] = fits[-1]
-    return matched
-
-
-def _same(tensor: Sequence[NDArray[np.float32]], node: Sequence[NDArray[np.float32]]) -> bool:
-    """Whether two lists of arrays hold the same values, the first in either axis order; constant ones tell nothing."""
-    return all(_same_picture(a, b) for a, b in zip(tensor, node, strict=True))
-
-
-def _same_picture(tensor: NDArray[np.float32], node: NDArray[np.float32]) -> bool:
-    if tensor.ndim != node.ndim or np.ptp(node) == 0:
-        return False
-    orders = [tensor, tensor.transpose(0, 3, 1, 2)] if tensor.ndim == 4 else [tensor]
-    limit = _MATCH_TOLERANCE * float(np.abs(node).max())
-    return any(a.shape == node.shape and float(np.abs(a - node).max()) <= limit for a in orders)
 
 
 def _pass_on(model: Any, by_name: dict[str, TensorRange]) -> None:
@@ -223,70 +180,15 @@ def _kept_float(model: Any, nodes: Mapping[str, str], plan: QuantizationPlan) ->
     return tuple(sorted(kept))
 
 
-def _node_values(
-    network: "nn.Module", pictures: Sequence[NDArray[np.float32]], names: Iterable[str]
-) -> dict[str, list[NDArray[np.float32]]]:
-    """Run the exported program and keep the values of the named nodes, in program order."""
-    import torch
-    from torch.fx import Interpreter, Node
-
-    from quantization.graph import exported_module
-
-    wanted = set(names)
-    kept: dict[str, list[NDArray[np.float32]]] = {}
-
-    class Recorder(Interpreter):
-        def run_node(self, n: Node) -> Any:
-            result = super().run_node(n)
-            if n.name in wanted:
-                kept.setdefault(n.name, []).append(result.numpy().copy())
-            return result
-
-    recorder = Recorder(exported_module(network, (pictures[0].shape[2], pictures[0].shape[3])))
-    with torch.no_grad():
-        for picture in pictures:
-            recorder.run(torch.from_numpy(picture))
-    return kept
-
-
-def _tensor_values(
-    float_content: bytes, model: Any, pictures: Iterable[NDArray[np.float32]], layout: Layout
-) -> dict[str, list[NDArray[np.float32]]]:
-    """Run the float file and keep the values of every computed tensor."""
-    kept: dict[str, list[NDArray[np.float32]]] = {}
-    for values in _runs(float_content, model, pictures, layout):
-        for name, value in values.items():
-            kept.setdefault(name, []).append(value.copy())
-    return kept
-
-
 def _measure(
     float_content: bytes, model: Any, names: Iterable[str], pictures: Iterable[NDArray[np.float32]], layout: Layout
 ) -> dict[str, TensorRange]:
     """Measure min-max ranges on the float file itself."""
     wanted = set(names)
     found: dict[str, TensorRange] = {}
-    for values in _runs(float_content, model, pictures, layout):
+    for values in tensor_values(float_content, model, pictures, layout):
         for name in wanted:
             low, high = float(values[name].min()), float(values[name].max())
             before = found.get(name, TensorRange(low=low, high=high))
             found[name] = TensorRange(low=min(low, before.low), high=max(high, before.high))
     return found
-
-
-def _runs(
-    float_content: bytes, model: Any, pictures: Iterable[NDArray[np.float32]], layout: Layout
-) -> Iterable[dict[str, NDArray[np.float32]]]:
-    """Yield the value of every computed float tensor, for each picture ``[1, 3, H, W]``."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        interpreter = Interpreter(model_content=float_content, num_threads=1, experimental_preserve_all_tensors=True)
-    interpreter.allocate_tensors()
-    graph = main_graph(model)
-    computed = {i for operator in graph.operators for i in operator.outputs} | set(graph.inputs)
-    for picture in pictures:
-        interpreter.set_tensor(graph.inputs[0], to_layout(picture, layout))
-        interpreter.invoke()
-        yield {tensor_name(graph.tensors[i]): interpreter.get_tensor(i) for i in sorted(computed)}

@@ -1,6 +1,7 @@
 """What a written integer file holds of its plan, layer by layer: grids, weights, biases, operators in float."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from converters.tflite.flatbuffer import constant_behind, dtype_name, main_graph, op_name, operators, tensor_name
 from converters.tflite.plan import PASSES_RANGE_ON, TensorRanges
 from lspdmobile.choices import Precision
+from lspdmobile.errors import ConversionError
 from lspdmobile.shortfall import Shortfall
 from quantization.affine import activation_grid, weight_scales
 from quantization.plan import TensorRange
@@ -19,6 +21,9 @@ __all__ = [
     "activation_grids",
     "activation_shortfalls",
     "float_shortfalls",
+    "plain_names",
+    "require_plan",
+    "unexplained",
     "wanted_scale",
     "weight_shortfalls",
 ]
@@ -29,18 +34,58 @@ _SUFFIX: Final = "_quantized"
 _TOLERANCE: Final = 1e-4
 _SMALLEST_SCALE: Final = 1e-9
 """ai-edge-quantizer widens a narrower range to this."""
-_ONE_GRID: Final = frozenset({"CONCATENATION", "MAXIMUM", "MINIMUM", "SELECT_V2"})
+_KEEPS_GRID: Final = PASSES_RANGE_ON | frozenset(
+    {"AVERAGE_POOL_2D", "MAX_POOL_2D", "SLICE", "STRIDED_SLICE", "SPLIT", "SPACE_TO_DEPTH", "GATHER", "BROADCAST_TO"}
+)
+_ONE_GRID: Final = frozenset({"CONCATENATION", "MAXIMUM", "MINIMUM", "PACK", "SELECT", "SELECT_V2"})
 _UNEXPLAINED: Final = "no rule of the quantizer explains it"
 
 
+def plain_names(model: Any) -> dict[str, str]:
+    """Give the float file's name of every computed int8 or int16 tensor, by its own.
+
+    A tensor that the quantizer put beside a float one has a suffix. So has the copy it makes of an integer tensor for
+    a reader of another grid, a concatenation for instance: that keeps its own name.
+    """
+    names = {tensor_name(tensor) for tensor in _integer_tensors(model)}
+    plain = {name: name.removesuffix(_SUFFIX) for name in names}
+    return {name: name if short != name and short in names else short for name, short in plain.items()}
+
+
 def activation_grids(model: Any) -> dict[str, tuple[float, int]]:
-    """Read back scale and zero point of every computed int8 or int16 tensor of a file, by name."""
-    grids: dict[str, tuple[float, int]] = {}
+    """Read back scale and zero point of every computed int8 or int16 tensor of a file, by its plain name."""
+    plain, grids = plain_names(model), dict[str, tuple[float, int]]()
+    for tensor in _integer_tensors(model):
+        grid = tensor.quantization
+        grids[plain[tensor_name(tensor)]] = float(grid.scale[0]), int(grid.zeroPoint[0])
+    return grids
+
+
+def _integer_tensors(model: Any) -> Iterator[Any]:
     for tensor in main_graph(model).tensors:
         grid = tensor.quantization
         if grid is not None and grid.scale is not None and model.buffers[tensor.buffer].data is None:
-            grids[tensor_name(tensor).removesuffix("_quantized")] = float(grid.scale[0]), int(grid.zeroPoint[0])
-    return grids
+            yield tensor
+
+
+def unexplained(shortfalls: Iterable[Shortfall]) -> tuple[Shortfall, ...]:
+    """Give those that no rule of the quantizer explains: a sound file has none."""
+    return tuple(each for each in shortfalls if each.reason == _UNEXPLAINED)
+
+
+def require_plan(shortfalls: Iterable[Shortfall], path: Path) -> None:
+    """Check that whatever a file holds otherwise than its plan follows from a rule of the quantizer.
+
+    Raises:
+        ConversionError: Something does not.
+    """
+    if wrong := unexplained(shortfalls):
+        first, more = wrong[0], f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        message = (
+            f"{path.name}: {first.layer} has {first.found}, the plan {first.wanted}{more}: {first.reason}, "
+            "so the file must not pass for the plan's"
+        )
+        raise ConversionError(message)
 
 
 def wanted_scale(observed: TensorRange, precision: Precision) -> float:
@@ -84,7 +129,7 @@ def _why(
     found: Mapping[str, tuple[float, int]],
 ) -> str:
     kind, sources = makers.get(name, ("", ()))
-    if kind in PASSES_RANGE_ON and found.get(sources[0], (0.0, 0))[0] == scale:
+    if kind in _KEEPS_GRID and found.get(sources[0], (0.0, 0))[0] == scale:
         return f"{kind} keeps the grid of its input {sources[0]}"
     for result, (other, inputs) in makers.items():
         if other in _ONE_GRID and name in (result, *inputs) and found.get(result, (0.0, 0))[0] == scale:
@@ -135,11 +180,15 @@ def _bias_shortfall(model: Any, name: str, bias: Any, float_model: Any, float_bi
     off = np.abs(found - wanted) / scales
     worst = int(off.argmax())
     if off[worst] > 1 + np.abs(wanted[worst] / scales[worst]) * 2.0**-23:
+        ends = np.iinfo(dtype_name(bias))
+        at_end = round(found[worst] / scales[worst]) in (ends.min, ends.max)
         yield Shortfall(
             layer=name,
             wanted=f"bias {wanted[worst]:.6g} in channel {worst}",
             found=f"bias {found[worst]:.6g}",
-            reason=f"{dtype_name(bias)} in steps of input scale times weight scale does not hold it",
+            reason=f"{dtype_name(bias)} in steps of input scale times weight scale ends there"
+            if at_end
+            else _UNEXPLAINED,
         )
 
 
@@ -154,28 +203,29 @@ def float_shortfalls(model: Any, precision: Precision, kept_float: Collection[st
 
 
 def _makers(model: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Give the operator that makes each tensor, by name, and the tensors it reads."""
-    graph = main_graph(model)
+    """Give the operator that makes each tensor, by plain name, and the tensors it reads."""
+    graph, plain = main_graph(model), plain_names(model)
+
+    def named(index: int) -> str:
+        name = tensor_name(graph.tensors[index])
+        return plain.get(name, name)
+
     return {
-        _plain(graph, operator.outputs[0]): (
-            op_name(model, operator),
-            tuple(_plain(graph, index) for index in operator.inputs if index >= 0),
-        )
+        named(operator.outputs[0]): (op_name(model, operator), tuple(named(i) for i in operator.inputs if i >= 0))
         for operator in graph.operators
+        if tensor_name(graph.tensors[operator.outputs[0]]) in plain
     }
-
-
-def _plain(graph: Any, index: int) -> str:
-    return tensor_name(graph.tensors[index]).removesuffix(_SUFFIX)
 
 
 def _layers(model: Any) -> Iterator[tuple[str, Any, Any, int]]:
     """Yield name, weight, bias (or None) and output-channel axis of every layer with constant weights."""
+    plain = plain_names(model)
     for kind, operator, graph in operators(model):
         if kind in CONVOLUTIONS and (weight := constant_behind(model, graph, operator.inputs[1])) is not None:
             last = operator.inputs[2] if kind != "TRANSPOSE_CONV" and len(operator.inputs) > 2 else -1
             bias = constant_behind(model, graph, last) if last >= 0 else None
-            yield _plain(graph, operator.outputs[0]), weight, bias, 3 if kind == "DEPTHWISE_CONV_2D" else 0
+            name = tensor_name(graph.tensors[operator.outputs[0]])
+            yield plain.get(name, name), weight, bias, 3 if kind == "DEPTHWISE_CONV_2D" else 0
 
 
 def _numbers(model: Any, tensor: Any) -> NDArray[np.float64]:

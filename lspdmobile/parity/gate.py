@@ -24,6 +24,8 @@ from lspdmobile.parity.drop import MetricDrop
 
 __all__ = ["DropType", "Gate", "judge"]
 
+_FINER_INT16: Final = 256
+
 
 class DropType(StrEnum):
     """What the drop budget counts in."""
@@ -45,7 +47,8 @@ class Gate:
         max_relative_error_fp16_coreml: The same for float16 Core ML, which computes in float16 throughout, also inside
             a ``.pte``; ExecuTorch has float16 from no other backend.
         max_steps_from_plan: Largest root mean square distance of a channel of an int8 tensor from the plan's, in steps
-            of its grid. Rounding to the grid alone makes 1 / sqrt(12) = 0.29.
+            of its grid. Rounding to the grid alone makes 1 / sqrt(12) = 0.29. Of an int16 tensor 256 times as many,
+            which is as much of its range: TFLite's int16 kernels multiply by 16-bit numbers.
         max_relative_error_from_plan: Largest relative heatmap error of a quantized artifact beside its plan.
     """
 
@@ -67,6 +70,10 @@ class Gate:
         if not (math.isfinite(self.max_drop) and self.max_drop >= 0):
             message = f"--max-drop {self.max_drop:g}: give a number of points, 0 or more"
             raise BadInputError(message)
+
+    def max_steps(self, precision: Precision) -> float:
+        """Give the bound on the distance from the plan, in steps of the precision's grids."""
+        return self.max_steps_from_plan * (_FINER_INT16 if precision is Precision.W8A16 else 1)
 
     def max_relative_error(self, precision: Precision, artifact_format: Format | None) -> float | None:
         """Give the bound on the relative heatmap error; None for precisions that quantize."""
@@ -118,7 +125,7 @@ def judge(
     if limit is not None:
         findings.append(_error_finding(parity, precision, limit))
     if deviation is not None:
-        findings.append(_plan_finding(deviation, gate))
+        findings.append(_plan_finding(deviation, precision, gate))
     failed = tuple(f.sentence for f in findings if not f.holds)
     if failed:
         return Verdict.FAIL, failed
@@ -162,11 +169,11 @@ def _error_finding(parity: Parity, precision: Precision, limit: float) -> _Findi
     return _Finding(holds=error <= limit, sentence=sentence)
 
 
-def _plan_finding(deviation: Deviation, gate: Gate) -> _Finding:
+def _plan_finding(deviation: Deviation, precision: Precision, gate: Gate) -> _Finding:
     if deviation.faults:
         more = f" ({len(deviation.faults)} faults in all)" if len(deviation.faults) > 1 else ""
         return _Finding(holds=False, sentence=f"it is not what the plan says: {deviation.faults[0]}{more}")
-    steps, error = gate.max_steps_from_plan, gate.max_relative_error_from_plan
+    steps, error = gate.max_steps(precision), gate.max_relative_error_from_plan
     holds = deviation.steps <= steps and deviation.heatmaps <= error
     where = f"int8 values by up to {deviation.steps:.2f} steps ({deviation.tensor}), " if deviation.tensor else ""
     sentence = (

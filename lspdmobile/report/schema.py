@@ -169,7 +169,7 @@ class DeviationEntry(Entry):
     @classmethod
     def of(cls, deviation: Deviation) -> Self:
         """Enter a comparison with the plan."""
-        return cls(**vars(deviation))
+        return cls(**{name: getattr(deviation, name) for name in cls.model_fields})
 
 
 class ArtifactEntry(Entry):

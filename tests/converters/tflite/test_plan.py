@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from converters.tflite.flatbuffer import main_graph, operators, read_model, tensor_name
-from converters.tflite.plan import TensorRanges, recipe_for, tensor_ranges, to_layout
+from converters.tflite.matching import to_layout
+from converters.tflite.plan import TensorRanges, recipe_for, tensor_ranges
 from converters.tflite.readback import wanted_scale
 from lspdmobile.artifact import Artifact
 from lspdmobile.choices import Layout, Precision

@@ -1,16 +1,29 @@
 """What a file does not honour is listed layer by layer, and a number that is off is found where it is."""
 
 import copy
+import importlib
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from converters.tflite.flatbuffer import main_graph, operators, read_model, tensor_name, to_bytes
 from converters.tflite.plan import TensorRanges, tensor_ranges
-from converters.tflite.readback import activation_shortfalls, float_shortfalls, weight_shortfalls
+from converters.tflite.readback import (
+    activation_shortfalls,
+    float_shortfalls,
+    require_plan,
+    unexplained,
+    weight_shortfalls,
+)
 from lspdmobile.artifact import Artifact
 from lspdmobile.choices import Layout, Precision
+from lspdmobile.errors import ConversionError
 from lspdmobile.shortfall import Shortfall
+from quantization.plan import TensorRange
 
 if TYPE_CHECKING:
     from tests.converters.tflite.conftest import World
@@ -93,14 +106,60 @@ def test_a_doubled_weight_scale_is_listed_at_its_layer_and_channel(
     assert "1 of" in listed.found
 
 
-def test_a_bias_that_was_clipped_is_listed(emitted: dict[Precision, Artifact], float_model: Any) -> None:
+def test_a_bias_that_was_changed_is_listed(emitted: dict[Precision, Artifact], float_model: Any) -> None:
     model = read_model(emitted[Precision.W8A8].path)
     name, _, bias = _weights(model, 2)
     bias.quantization.scale = [2 * float(scale) for scale in bias.quantization.scale]
     (listed,) = weight_shortfalls(reread(model), float_model)
     assert listed.layer == name
     assert listed.wanted.startswith("bias ")
-    assert listed.reason.startswith("int32 in steps")
+    assert unexplained([listed]) == (listed,)
+
+
+def test_a_bias_that_was_clipped_is_explained(emitted: dict[Precision, Artifact], float_model: Any) -> None:
+    model, changed = read_model(emitted[Precision.W8A8].path), copy.deepcopy(float_model)
+    name, _, bias = _weights(model, 2)
+    values = np.frombuffer(bytes(model.buffers[bias.buffer].data), np.int32).copy()
+    values[1] = np.iinfo(np.int32).max
+    model.buffers[bias.buffer].data = values.view(np.uint8)
+    _, _, wanted = _weights(changed, 2)
+    floats = np.frombuffer(bytes(changed.buffers[wanted.buffer].data), np.float32).copy()
+    floats[1] = 2 * np.iinfo(np.int32).max * float(bias.quantization.scale[1])
+    changed.buffers[wanted.buffer].data = floats.view(np.uint8)
+    (listed,) = weight_shortfalls(reread(model), changed)
+    assert (listed.layer, unexplained([listed])) == (name, ())
+    assert listed.reason.endswith("ends there")
+
+
+def test_a_file_with_a_number_that_no_rule_explains_is_refused_by_the_layer_s_name(
+    emitted: dict[Precision, Artifact], ranges: TensorRanges
+) -> None:
+    path = emitted[Precision.W8A8].path
+    require_plan(emitted[Precision.W8A8].not_honoured, path)
+    model = read_model(path)
+    graph = main_graph(model)
+    tensor = next(graph.tensors[op.outputs[0]] for name, op, _ in operators(model) if name == "ADD")
+    tensor.quantization.scale = [2 * float(tensor.quantization.scale[0])]
+    name = tensor_name(tensor).removesuffix("_quantized")
+    with pytest.raises(ConversionError, match=rf"{re.escape(name)} has scale .*, the plan scale .*: no rule"):
+        require_plan(activation_shortfalls(reread(model), Precision.W8A8, ranges), path)
+
+
+def test_emission_fails_where_the_quantizer_did_not_take_a_range(
+    world: "World", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emit_module = importlib.import_module("converters.tflite.emit")
+    honest = emit_module._quantize
+
+    def careless(content: bytes, precision: Precision, ranges: TensorRanges) -> bytes:
+        name = next(name for name, node in ranges.planned.items() if node.low == 0 < node.high)
+        other = TensorRange(low=0.0, high=3 * ranges.by_name[name].high)
+        quantized: bytes = honest(content, precision, replace(ranges, by_name={**ranges.by_name, name: other}))
+        return quantized
+
+    monkeypatch.setattr(emit_module, "_quantize", careless)
+    with pytest.raises(ConversionError, match=r"x\.tflite: .* has scale .*, the plan scale"):
+        emit_module.emit(replace(world.request(Precision.W8A8, "x"), path=tmp_path / "x.tflite"))
 
 
 def test_a_tensor_without_a_node_is_listed(emitted: dict[Precision, Artifact], ranges: TensorRanges) -> None:
