@@ -6,9 +6,10 @@ Both take a fused network and give another one whose heatmaps are the same but f
   tensor's range, and with it everybody's step, grows as many times.
 * :func:`without_shortcuts` re-parameterises residual blocks into plain convolutions (Meng et al., "RMNet: Equivalently
   Removing Residual Connection from Networks", arXiv 2111.00687): ``relu(x + W2 relu(W1 x))`` with ``x >= 0`` becomes
-  ``relu([I W2] relu([I; W1] x))``. Every kernel now holds an identity of 1.0 beside small weights, in one row of one
-  scale, and ``x`` and the block's inner channels share the scale of one activation. A ``gain`` above 1 multiplies the
-  inner channels and divides their weights ``W2``, as a batch norm without weight decay leaves them.
+  ``relu([I W2] relu([I; W1] x))``, and likewise with more layers on the way. The last kernel now holds an identity of
+  1.0 beside small weights, in one row of one scale, and ``x`` and the block's inner channels share the scale of one
+  activation. A ``gain`` above 1 multiplies the channels that the last kernel reads and divides its weights, as a batch
+  norm without weight decay leaves them.
 """
 
 import copy
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-__all__ = ["OUTLIER_LAYERS", "with_outliers", "without_shortcuts"]
+__all__ = ["OUTLIER_LAYERS", "RESIDUAL_BLOCKS", "with_outliers", "without_shortcuts"]
 
 OUTLIER_LAYERS: Final = (
     ("backbone.stem.conv", "backbone.levels.0.0.conv"),
@@ -28,6 +29,8 @@ OUTLIER_LAYERS: Final = (
     ("stage.refine.conv", "stage.heatmap"),
 )
 """Pairs of layers of ``lspd-s``, each the only reader of the one before it, a ReLU in between."""
+RESIDUAL_BLOCKS: Final = ("backbone.levels.",)
+"""Where the blocks of ``lspd-s`` are that have two 3x3 convolutions."""
 
 
 @torch.no_grad()
@@ -55,48 +58,71 @@ def with_outliers(
 
 
 @torch.no_grad()
-def without_shortcuts(network: GraphModule, *, gain: float = 1.0) -> GraphModule:
-    """Turn every ``relu(x + conv(relu(conv(x))))`` with ``x >= 0`` and 3x3 convolutions into two convolutions.
+def without_shortcuts(network: GraphModule, *, gain: float = 1.0, blocks: Sequence[str] = ("",)) -> GraphModule:
+    """Turn every ``relu(x + conv(relu(... conv(x))))`` with ``x >= 0`` into a chain of convolutions.
+
+    The convolutions keep the picture's size; those between the first and the last may be depthwise.
 
     Args:
         network: Fused, its layers modules.
-        gain: Of the inner channels.
+        gain: Of the channels that a block's last convolution reads.
+        blocks: Only blocks of which the layers' paths begin with one of these.
 
     Raises:
         ValueError: The network has no such block.
     """
     plain = copy.deepcopy(network)
-    blocks = [found for node in list(plain.graph.nodes) if (found := _block(plain, node)) is not None]
-    if not blocks:
-        message = "the network has no residual block of two 3x3 convolutions"
+    found = [(node, chain) for node in plain.graph.nodes if (chain := _chain(plain, node))]
+    found = [(total, chain) for total, chain in found if str(chain[0].target).startswith(tuple(blocks))]
+    if not found:
+        message = "the network has no residual block of convolutions that keep the picture's size"
         raise ValueError(message)
-    for total, first, second in blocks:
-        inner, outer = (plain.get_submodule(str(node.target)) for node in (first, second))
-        plain.set_submodule(str(first.target), _beside_identity(inner, gain))
-        plain.set_submodule(str(second.target), _onto_identity(outer, gain))
-        total.replace_all_uses_with(second)
+    for total, chain in found:
+        first, *inner, last = (plain.get_submodule(str(node.target)) for node in chain)
+        carried = first.in_channels
+        wider = [_carrying(first, torch.cat([_identity(first, carried), first.weight]), carried)]
+        wider += [_carrying(each, _beside_identity(each, carried), carried) for each in inner]
+        wider[-1].weight[carried:] *= gain
+        wider[-1].bias[carried:] *= gain
+        onto = torch.cat([_identity(last, carried), last.weight / gain], dim=1)
+        for node, layer in zip(chain, [*wider, _carrying(last, onto, 0)], strict=True):
+            plain.set_submodule(str(node.target), layer)
+        total.replace_all_uses_with(chain[-1])
         plain.graph.erase_node(total)
     plain.recompile()
     return plain
 
 
-def _block(network: GraphModule, total: Node) -> tuple[Node, Node, Node] | None:
-    """Give addition, first and second convolution of a residual block that an addition ends."""
+def _chain(network: GraphModule, total: Node) -> list[Node]:
+    """Give the convolutions of a residual block that an addition ends, in order; none where it ends no such block."""
     if total.op != "call_function" or total.target not in (operator.add, torch.add, torch.ops.aten.add.Tensor):
-        return None
-    shortcut, second = total.args[:2]
-    if not (isinstance(shortcut, Node) and isinstance(second, Node) and _is_3x3(network, second)):
-        return None
-    middle = second.all_input_nodes[0]
-    first = middle.all_input_nodes[0] if _is_relu(network, middle) else middle
-    alone = len(second.users) == len(middle.users) == len(first.users) == 1
-    fits = alone and first is not middle and _is_3x3(network, first) and first.all_input_nodes[0] is shortcut
-    return (total, first, second) if fits and _is_relu(network, shortcut) else None
+        return []
+    shortcut, node = total.args[:2]
+    if not (isinstance(shortcut, Node) and isinstance(node, Node) and _is_relu(network, shortcut)):
+        return []
+    chain: list[Node] = []
+    while len(node.users) == 1 and _keeps_size(network, node):
+        chain.insert(0, node)
+        node = node.all_input_nodes[0]
+        if node is shortcut:
+            return chain if len(chain) > 1 and _is_dense(network, chain[0]) and _is_dense(network, chain[-1]) else []
+        if len(node.users) > 1 or not _is_relu(network, node):
+            break
+        node = node.all_input_nodes[0]
+    return []
 
 
-def _is_3x3(network: GraphModule, node: Node) -> bool:
+def _keeps_size(network: GraphModule, node: Node) -> bool:
+    """Tell a convolution whose kernel has a middle and whose result is as large as its input."""
     layer = network.get_submodule(str(node.target)) if node.op == "call_module" else None
-    return isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3) and layer.stride == (1, 1)
+    if not isinstance(layer, nn.Conv2d) or layer.stride != (1, 1) or isinstance(layer.padding, str):
+        return False
+    reach = zip(layer.padding, layer.dilation, layer.kernel_size, strict=True)
+    return layer.groups in (1, layer.in_channels) and all(2 * pad == step * (size - 1) for pad, step, size in reach)
+
+
+def _is_dense(network: GraphModule, node: Node) -> bool:
+    return network.get_submodule(str(node.target)).groups == 1
 
 
 def _is_relu(network: GraphModule, node: Node) -> bool:
@@ -105,26 +131,32 @@ def _is_relu(network: GraphModule, node: Node) -> bool:
     return "relu" in str(node.target)
 
 
-def _identity(channels: int) -> Tensor:
-    kernel = torch.zeros(channels, channels, 3, 3)
+def _identity(layer: Any, channels: int) -> Tensor:
+    """Give the kernel, of a layer's size, that hands so many channels on."""
+    kernel = torch.zeros(channels, channels, *layer.kernel_size)
     nn.init.dirac_(kernel)
     return kernel
 
 
-def _beside_identity(layer: Any, gain: float) -> nn.Conv2d:
-    """Give a layer that hands its input on in its first channels."""
-    channels = layer.in_channels
-    made = nn.Conv2d(channels, channels + layer.out_channels, 3, padding=1)
-    assert made.bias is not None
-    made.weight.copy_(torch.cat([_identity(channels), layer.weight * gain]))
-    made.bias.copy_(torch.cat([torch.zeros(channels), layer.bias * gain]))
-    return made.eval()
+def _beside_identity(layer: Any, channels: int) -> Tensor:
+    """Give the kernel that hands so many channels on and computes what the layer does of the others."""
+    if layer.groups > 1:
+        hands_on = torch.zeros(channels, 1, *layer.kernel_size)
+        nn.init.dirac_(hands_on, groups=channels)
+        return torch.cat([hands_on, layer.weight])
+    both = torch.zeros(channels + layer.out_channels, channels + layer.in_channels, *layer.kernel_size)
+    both[:channels, :channels] = _identity(layer, channels)
+    both[channels:, channels:] = layer.weight
+    return both
 
 
-def _onto_identity(layer: Any, gain: float) -> nn.Conv2d:
-    """Give a layer that adds the first channels of its input to what it computes of the others."""
-    made = nn.Conv2d(layer.out_channels + layer.in_channels, layer.out_channels, 3, padding=1)
+def _carrying(layer: Any, weight: Tensor, channels: int) -> Any:
+    """Give a layer like another one with other weights, which hands so many channels on, and so needs no bias there."""
+    makes, reads = weight.shape[:2]
+    groups = makes if layer.groups > 1 else 1
+    size, padding, dilation = layer.kernel_size, layer.padding, layer.dilation
+    made = nn.Conv2d(reads * groups, makes, size, padding=padding, dilation=dilation, groups=groups)
     assert made.bias is not None
-    made.weight.copy_(torch.cat([_identity(layer.out_channels), layer.weight / gain], dim=1))
-    made.bias.copy_(layer.bias)
+    made.weight.copy_(weight)
+    made.bias.copy_(torch.cat([torch.zeros(channels), layer.bias]))
     return made.eval()

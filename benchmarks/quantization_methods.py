@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from hostile_networks import with_outliers, without_shortcuts
+from hostile_networks import RESIDUAL_BLOCKS, with_outliers, without_shortcuts
 from rich import box
 from rich.table import Table
 from torch import nn
@@ -151,7 +151,7 @@ def trials(options: argparse.Namespace) -> Iterator[Trial]:
         if name == "bundled":
             outliers = with_outliers(fused, factor=OUTLIER_FACTOR)
             yield Trial(network=f"outlier channels x{OUTLIER_FACTOR:.0f}", fused=outliers, **shared)
-            plain = without_shortcuts(fused, gain=SHORTCUT_GAIN)
+            plain = without_shortcuts(fused, gain=SHORTCUT_GAIN, blocks=RESIDUAL_BLOCKS)
             yield Trial(network=f"shortcuts in kernels, gain {SHORTCUT_GAIN:.0f}", fused=plain, **shared)
 
 

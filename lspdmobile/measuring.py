@@ -70,12 +70,18 @@ class Reference:
         student = self.student
         parity = compare(self.heatmaps, heatmaps, contract=student.contract, rule=student.decode_rule)
         scores = None if parity.faults else _scores(heatmaps, student, self.views)
-        drop = None
-        if self.scores is not None and scores is not None:
-            shared = (n for n in _METRIC_ORDER if n in self.scores.metrics and n in scores.metrics)
-            name = next(shared, None)
-            drop = metric_drop(self.scores, scores, name) if name else None
-        return Comparison(heatmaps=heatmaps, scores=scores, parity=parity, drop=drop)
+        return Comparison(heatmaps=heatmaps, scores=scores, parity=parity, drop=self._drop(scores))
+
+    def drop_of(self, keypoints: Maps) -> MetricDrop | None:
+        """Score keypoints ``[N, K, 3]`` of the same views in input pixels; None without labels."""
+        return self._drop(_scored(keypoints, self.student, self.views) if self.views.persons else None)
+
+    def _drop(self, scores: TaskMetrics | None) -> MetricDrop | None:
+        if self.scores is None or scores is None:
+            return None
+        shared = (n for n in _METRIC_ORDER if n in self.scores.metrics and n in scores.metrics)
+        name = next(shared, None)
+        return metric_drop(self.scores, scores, name) if name else None
 
     def entry(self, found: Comparison) -> ParityEntry:
         """Enter a comparison into a report."""
@@ -149,4 +155,8 @@ def _scores(heatmaps: Maps, student: Student, views: Views) -> TaskMetrics | Non
     if not views.persons:
         return None
     points = decode(heatmaps, stride=student.contract.heatmap_stride, rule=student.decode_rule)
-    return evaluate(views.to_pictures(points), views.persons, student.skeleton)
+    return _scored(points, student, views)
+
+
+def _scored(keypoints: Maps, student: Student, views: Views) -> TaskMetrics:
+    return evaluate(views.to_pictures(keypoints), views.persons, student.skeleton)

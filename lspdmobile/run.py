@@ -4,22 +4,19 @@ One float student, a certificate for each form it is fused into, one calibration
 always the file that was written, read back from disk.
 """
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from lspdmobile.artifact import replacing_folder
-from lspdmobile.calibrating import CalibrationPictures, Calibrator
+from lspdmobile.calibrating import Calibrator
 from lspdmobile.choices import Verdict
-from lspdmobile.data.bundled import bundled_calibration_pictures, bundled_pictures
-from lspdmobile.data.views import ViewFiles, Views, find_views
 from lspdmobile.emission import Job, judged_artifact
 from lspdmobile.environment import environment
 from lspdmobile.fusion_entries import fusion_entry, fusion_file
 from lspdmobile.improving import improved, method_entries
 from lspdmobile.measuring import Progress, reference_of
+from lspdmobile.picture_sets import pictures_of
 from lspdmobile.plans import write_plans
 from lspdmobile.preparing import prepared
 from lspdmobile.repairing import repaired
@@ -27,7 +24,6 @@ from lspdmobile.report.repair import RepairEntry
 from lspdmobile.report.schema import ArtifactEntry, FusionEntry, ReferenceEntry, StudentEntry
 from lspdmobile.request import ExportRequest, pairs_of
 from lspdmobile.run_folder import (
-    BUNDLED,
     MANIFEST,
     EvaluationEntry,
     GateEntry,
@@ -61,7 +57,7 @@ def export(request: ExportRequest, progress: Progress) -> RunReport:
         refuse_to_replace_others(request.output_dir, marker=MANIFEST)
     with replacing_folder(request.output_dir, overwrite=request.overwrite) as folder:
         progress("read pictures", 0, 1)
-        evaluation_set, calibration_set = _pictures(request)
+        evaluation_set, calibration_set = pictures_of(request)
         tried = torch.from_numpy(evaluation_set.inputs(0, _CERTIFIED_PICTURES))
         calibrator = Calibrator(calibration_set, request.estimator, progress)
         sources = prepared(request, targets, tried, calibrator, progress)
@@ -97,21 +93,6 @@ def export(request: ExportRequest, progress: Progress) -> RunReport:
         )
         write_run(folder, contents)
     return report
-
-
-def _pictures(request: ExportRequest) -> tuple[Views, CalibrationPictures]:
-    student = request.student
-
-    def views(path: Path, split: str, limit: int | None) -> ViewFiles:
-        return find_views(path, student.contract, student.skeleton, split=split, limit=limit, seed=request.seed)
-
-    evaluation_set = views(request.data or bundled_pictures(), "val", request.evaluation_samples)
-    calibration_set = views(request.calibration or bundled_calibration_pictures(), "train", request.calibration_samples)
-    if request.data is None:
-        evaluation_set = replace(evaluation_set, source=BUNDLED)
-    if request.calibration is None:
-        calibration_set = replace(calibration_set, source=BUNDLED)
-    return evaluation_set.read(), CalibrationPictures(calibration_set)
 
 
 def _report(job: Job, fusion: FusionEntry, entries: list[ArtifactEntry], repairs: tuple[RepairEntry, ...]) -> RunReport:

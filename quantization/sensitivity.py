@@ -21,6 +21,7 @@ from torch import Tensor
 
 from quantization.causes import cause_of
 from quantization.mixed import MixedNetwork
+from quantization.parallel import mapped
 
 __all__ = ["Candidate", "Sensitivity", "sensitivity", "snr_db"]
 
@@ -75,7 +76,7 @@ class Sensitivity:
 
     Attributes:
         snr_db: Of the integer network.
-        candidates: Largest worth per unit first.
+        candidates: Largest worth per unit first, of equal ones the noisiest.
         runs: How often the network was run, whole or in part, on all pictures.
     """
 
@@ -85,13 +86,18 @@ class Sensitivity:
 
 
 def sensitivity(
-    network: MixedNetwork, pictures: NDArray[np.float32], *, progress: Callable[[int, int], None] | None = None
+    network: MixedNetwork,
+    pictures: NDArray[np.float32],
+    *,
+    jobs: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Sensitivity:
     """Look at every candidate.
 
     Args:
         network: With its plan.
         pictures: A few normalised ones ``[N, 3, H, W]``; all values of two runs are held at once.
+        jobs: Candidates looked at at once; None takes as many as PyTorch has threads. The result is the same.
         progress: Called with candidates done and their number.
     """
     inputs = torch.from_numpy(np.ascontiguousarray(pictures))
@@ -99,27 +105,25 @@ def sensitivity(
     exact, rounded = network.run(inputs, kept=everything), network.run(inputs)
     truth, integer = network.result(exact), network.result(rounded)
     whole = _noise(truth, integer)
-    groups = list(_groups(network))
-    found: list[Candidate] = []
-    for index, (name, kind, units) in enumerate(groups):
+
+    def look(group: tuple[str, str, frozenset[str]]) -> Candidate:
+        name, kind, units = group
         alone = network.result(network.run(inputs, kept=everything - units, like=(exact, everything)))
         left_out = network.result(network.run(inputs, kept=units, like=(rounded, ())))
-        found.append(
-            Candidate(
-                name=name,
-                kind=kind,
-                growth={unit: _GROWTH * network.units[unit].weights for unit in sorted(units)},
-                alone_db=snr_db(truth, alone),
-                left_out_db=snr_db(truth, left_out),
-                share=_noise(truth, alone) / whole if whole else 0.0,
-                gain=1 - _noise(truth, left_out) / whole if whole else 0.0,
-                cause=cause_of(network, units, exact),
-            )
+        return Candidate(
+            name=name,
+            kind=kind,
+            growth={unit: _GROWTH * network.units[unit].weights for unit in sorted(units)},
+            alone_db=snr_db(truth, alone),
+            left_out_db=snr_db(truth, left_out),
+            share=_noise(truth, alone) / whole if whole else 0.0,
+            gain=1 - _noise(truth, left_out) / whole if whole else 0.0,
+            cause=cause_of(network, units, exact),
         )
-        if progress is not None:
-            progress(index + 1, len(groups))
-    found.sort(key=lambda candidate: -candidate.worth / len(candidate.units))
-    return Sensitivity(snr_db=snr_db(truth, integer), candidates=tuple(found), runs=2 + 2 * len(groups))
+
+    found = mapped(look, _groups(network), jobs=jobs, progress=progress)
+    found.sort(key=lambda candidate: (-candidate.worth / len(candidate.units), -candidate.share))
+    return Sensitivity(snr_db=snr_db(truth, integer), candidates=tuple(found), runs=2 + 2 * len(found))
 
 
 def snr_db(truth: Tensor, other: Tensor) -> float:

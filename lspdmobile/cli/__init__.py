@@ -17,6 +17,7 @@ from lspdmobile.cli.fuse import fuse  # noqa: E402
 from lspdmobile.cli.inspect import inspect  # noqa: E402
 from lspdmobile.cli.interrupt import listen  # noqa: E402
 from lspdmobile.cli.predict import predict  # noqa: E402
+from lspdmobile.cli.sensitivity import sensitivity  # noqa: E402
 from lspdmobile.cli.students import students  # noqa: E402
 from lspdmobile.cli.train import train  # noqa: E402
 from lspdmobile.cli.verify import verify  # noqa: E402
@@ -24,7 +25,7 @@ from lspdmobile.errors import LspdmobileError  # noqa: E402
 
 __all__ = ["app", "main"]
 
-_SEVERAL = (demo, doctor, evaluate, export, fuse, inspect, predict, students, train, verify)
+_SEVERAL = (demo, doctor, evaluate, export, fuse, inspect, predict, sensitivity, students, train, verify)
 _INTERRUPTED = 130
 
 

@@ -9,11 +9,17 @@ from lspdmobile.choices import Backend, Estimator, Layout, Verdict, parse_format
 from lspdmobile.cli.app import app
 from lspdmobile.cli.options import (
     ArchOpt,
+    CalibOpt,
     DataOpt,
+    EstimatorOpt,
+    EvaluationSamplesOpt,
     JsonOpt,
+    MethodsOpt,
     OverwriteOpt,
+    SamplesOpt,
     SeedOpt,
     StudentArg,
+    TargetOpt,
     ThreadsOpt,
     VerboseOpt,
 )
@@ -45,26 +51,12 @@ def export(
         Backend, typer.Option("--backend", help="What ExecuTorch artifacts are delegated to.")
     ] = Backend.XNNPACK,
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder to make.")] = Path("runs/export"),
-    calib: Annotated[
-        Path | None,
-        typer.Option("--calib", help="Pictures to calibrate on: labelled set or folder; default: bundled."),
-    ] = None,
-    samples: Annotated[int, typer.Option("--num-calibration-samples", min=1, help="Draw at most this many.")] = 128,
-    methods: Annotated[
-        str,
-        typer.Option(
-            "--methods",
-            help="What keeps the accuracy of integer artifacts: comma list of equalization, rounding, "
-            "bias-correction, range-tuning; default (all but the third) takes a minute or two, none no time.",
-        ),
-    ] = "default",
-    estimator: Annotated[
-        Estimator, typer.Option("--estimator", help="How calibrated ranges are made of the values seen.")
-    ] = Estimator.MIN_MAX,
+    calib: CalibOpt = None,
+    samples: SamplesOpt = 128,
+    methods: MethodsOpt = "default",
+    estimator: EstimatorOpt = Estimator.MIN_MAX,
     data: DataOpt = None,
-    evaluation_samples: Annotated[
-        int | None, typer.Option("--num-evaluation-samples", min=1, help="Judge on at most this many; default: all.")
-    ] = None,
+    evaluation_samples: EvaluationSamplesOpt = None,
     max_drop: Annotated[
         float, typer.Option("--max-drop", help="Largest drop that passes, in points or percent.")
     ] = 1.0,
@@ -78,13 +70,7 @@ def export(
     deployment_target: Annotated[
         str, typer.Option("--minimum-deployment-target", help="Lowest iOS version.")
     ] = "iOS17",
-    cost_target: Annotated[
-        str | None,
-        typer.Option(
-            "--target",
-            help="Choose every format's forms for this target (docs/fusion_targets.md); default: each format's own.",
-        ),
-    ] = None,
+    cost_target: TargetOpt = None,
     seed: SeedOpt = 0,
     threads: ThreadsOpt = 1,
     arch: ArchOpt = None,

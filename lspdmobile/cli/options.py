@@ -5,13 +5,21 @@ from typing import Annotated
 
 import typer
 
+from lspdmobile.choices import Estimator
+
 __all__ = [
     "ArchOpt",
+    "CalibOpt",
     "DataOpt",
+    "EstimatorOpt",
+    "EvaluationSamplesOpt",
     "JsonOpt",
+    "MethodsOpt",
     "OverwriteOpt",
+    "SamplesOpt",
     "SeedOpt",
     "StudentArg",
+    "TargetOpt",
     "ThreadsOpt",
     "VerboseOpt",
 ]
@@ -31,3 +39,29 @@ OverwriteOpt = Annotated[bool, typer.Option("--overwrite/--no-overwrite", help="
 SeedOpt = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
 ThreadsOpt = Annotated[int, typer.Option("--threads", min=1, help="Threads of the runtimes that execute artifacts.")]
 VerboseOpt = Annotated[bool, typer.Option("--verbose", help="Show what the converters and runtimes print.")]
+CalibOpt = Annotated[
+    Path | None,
+    typer.Option("--calib", help="Pictures to calibrate on: labelled set or folder; default: bundled."),
+]
+SamplesOpt = Annotated[int, typer.Option("--num-calibration-samples", min=1, help="Draw at most this many.")]
+MethodsOpt = Annotated[
+    str,
+    typer.Option(
+        "--methods",
+        help="What keeps the accuracy of integer artifacts: comma list of equalization, rounding, bias-correction, "
+        "range-tuning; default (all but the third) takes a minute or two, none no time.",
+    ),
+]
+EstimatorOpt = Annotated[
+    Estimator, typer.Option("--estimator", help="How calibrated ranges are made of the values seen.")
+]
+EvaluationSamplesOpt = Annotated[
+    int | None, typer.Option("--num-evaluation-samples", min=1, help="Judge on at most this many; default: all.")
+]
+TargetOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        help="Choose every format's forms for this target (docs/fusion_targets.md); default: each format's own.",
+    ),
+]

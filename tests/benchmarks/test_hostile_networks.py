@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import GraphModule
 
-from benchmarks.hostile_networks import with_outliers, without_shortcuts
+from benchmarks.hostile_networks import RESIDUAL_BLOCKS, with_outliers, without_shortcuts
 from lspdmobile.choices import Precision
 from lspdmobile.data.bundled import bundled_calibration_pictures, bundled_pictures
 from lspdmobile.data.views import load_views
@@ -43,7 +43,11 @@ def calibration(reference: Reference) -> NDArray[np.float32]:
 
 
 def hostile(fused: GraphModule, name: str) -> nn.Module:
-    return with_outliers(fused, factor=100.0) if name == "outliers" else without_shortcuts(fused, gain=16.0)
+    return (
+        with_outliers(fused, factor=100.0)
+        if name == "outliers"
+        else without_shortcuts(fused, gain=16.0, blocks=RESIDUAL_BLOCKS)
+    )
 
 
 def drop(network: nn.Module, plan: QuantizationPlan, reference: Reference) -> float:
