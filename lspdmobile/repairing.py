@@ -15,16 +15,17 @@ from lspdmobile.choices import Precision, Verdict
 from lspdmobile.measuring import Maps, Progress, Reference
 from lspdmobile.parity import Gate, judge
 from lspdmobile.preparing import Prepared
+from lspdmobile.report.pareto import on_front
 from lspdmobile.report.repair import OperatorEntry, RepairEntry, TrialEntry
 from lspdmobile.request import Pair
 from quantization.mixed import MixedNetwork
 from quantization.promotion import Outcome, Promotion, promoted
 from quantization.sensitivity import sensitivity
 
-__all__ = ["repaired"]
+__all__ = ["LARGEST_GROWTH", "Judging", "repaired"]
 
 _BATCH: Final = 8
-_LARGEST_GROWTH: Final = 0.25
+LARGEST_GROWTH: Final = 0.25
 """Of the int8 weights; a network that needs more is better exported in float16."""
 _MARGIN: Final = 0.8
 """Share of the allowed drop that the search aims at: runtimes round in their own ways."""
@@ -54,13 +55,13 @@ def repaired(
     for pairs in _by_network(sources):
         source = sources[pairs[0]]
         network = MixedNetwork(source.network, source.plan, reference.student.contract.input_size)
-        search = _Search(network, reference, gate, progress)
-        before = search.outcome(frozenset())
+        judging = Judging(network, reference, gate, progress)
+        before = judging.outcome(frozenset())
         if before.passed:
             continue
         looked_at = sensitivity(network, pictures, progress=lambda done, total: progress("rank operators", done, total))
         size = sum(unit.weights for unit in network.units.values())
-        promotion = promoted(looked_at.candidates, search.outcome, extra_bytes=int(_LARGEST_GROWTH * size))
+        promotion = promoted(looked_at.candidates, judging.outcome, extra_bytes=int(LARGEST_GROWTH * size))
         plan = replace(source.plan, kept_float=promotion.kept)
         found.update({pair: replace(sources[pair], plan=plan) for pair in pairs})
         labels = tuple(f"{form} {precision}" for form, precision in pairs)
@@ -76,8 +77,8 @@ def _by_network(sources: Mapping[Pair, Prepared]) -> list[list[Pair]]:
     return list(groups.values())
 
 
-class _Search:
-    """Judges the network with some units in float, each set once."""
+class Judging:
+    """Judges a network with some units in float, each set once, by a gate with something held back."""
 
     def __init__(self, network: MixedNetwork, reference: Reference, gate: Gate, progress: Progress) -> None:
         self._network, self._reference, self._progress = network, reference, progress
@@ -117,15 +118,22 @@ def _entry(labels: tuple[str, ...], network: MixedNetwork, snr_db: float, promot
             OperatorEntry(name=c.name, kind=c.kind, units=tuple(sorted(c.units)), share=c.share, cause=c.cause)
             for c in promotion.chosen
         ),
-        trials=tuple(
-            TrialEntry(
-                kept_float=len(trial.kept),
-                extra_bytes=trial.extra_bytes,
-                drop=trial.outcome.drop,
-                drift_p95_px=trial.outcome.drift_p95_px,
-                passed=trial.outcome.passed,
-            )
-            for trial in promotion.trials
-        ),
+        trials=_trials(network, promotion),
         exhaustive=len(network.units),
     )
+
+
+def _trials(network: MixedNetwork, promotion: Promotion) -> tuple[TrialEntry, ...]:
+    entries = [
+        TrialEntry(
+            kept_float=len(trial.kept),
+            extra_bytes=trial.extra_bytes,
+            drop=trial.outcome.drop,
+            drift_p95_px=trial.outcome.drift_p95_px,
+            passed=trial.outcome.passed,
+            integer_operators=len(network.units) - len(trial.kept),
+        )
+        for trial in promotion.trials
+    ]
+    front = zip(entries, on_front(entries), strict=True)
+    return tuple(entry.model_copy(update={"on_front": best}) for entry, best in front)

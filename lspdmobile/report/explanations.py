@@ -2,7 +2,7 @@
 
 from lspdmobile.choices import Verdict
 from lspdmobile.report.schema import Report
-from lspdmobile.report.tables import microseconds, pixels, points
+from lspdmobile.report.tables import microseconds, pixels, points, size
 
 __all__ = ["form_lines", "form_rows", "repair_lines", "repair_rows"]
 
@@ -38,7 +38,7 @@ def repair_lines(report: Report) -> list[str]:
     lines: list[str] = []
     for repair in report.repairs:
         before, after = repair.trials[0], repair.chosen
-        growth = 100 * repair.extra_bytes / max(1, repair.weight_bytes)
+        growth = repair.growth_percent(after)
         done = "repaired" if repair.passed else "not repaired, nothing that was tried passes:"
         lines.append(
             f"{done} {', '.join(repair.artifacts)}: {len(repair.kept_float)} of {repair.operators} operators stay in "
@@ -51,14 +51,21 @@ def repair_lines(report: Report) -> list[str]:
 
 
 def repair_rows(report: Report) -> list[tuple[str, ...]]:
-    """Give every network that a repair judged: artifacts, operators in float, growth, drop, drift, verdict."""
+    """Give every network that a repair judged, smallest first.
+
+    The columns are artifacts, operators in float and in int8, growth and size of the weights, drop, drift, whether it
+    is on the front or the choice, and the verdict.
+    """
     return [
         (
             ", ".join(repair.artifacts),
             str(trial.kept_float),
-            f"{100 * trial.extra_bytes / max(1, repair.weight_bytes):.1f}%",
+            str(trial.integer_operators),
+            f"{repair.growth_percent(trial):.1f}%",
+            size(repair.weight_bytes + trial.extra_bytes),
             points(trial.drop),
             pixels(trial.drift_p95_px),
+            "chosen" if trial == repair.chosen else "on the front" if trial.on_front else "",
             (Verdict.PASS if trial.passed else Verdict.FAIL).value,
         )
         for repair in report.repairs

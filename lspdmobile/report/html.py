@@ -20,6 +20,7 @@ from lspdmobile.drawing import draw_skeleton
 from lspdmobile.report.calibration import calibration_lines
 from lspdmobile.report.explanations import form_rows, repair_lines, repair_rows
 from lspdmobile.report.methods import method_lines
+from lspdmobile.report.pareto import pareto_figure
 from lspdmobile.report.schema import ParityEntry, Report
 from lspdmobile.report.style import style_sheet
 from lspdmobile.report.tables import (
@@ -240,9 +241,11 @@ def _repairs(report: Report) -> str:
     rows = repair_rows(report)
     if not rows:
         return ""
-    headings = ("artifacts", "operators in float", "weights grow by", "drop in points", "drift px p95", "verdict")
+    sizes = ("operators in float", "in int8", "weights grow by", "to")
+    headings = ("artifacts", *sizes, "drop in points", "drift px p95", "front", "verdict")
     causes = "\n".join(f"<li>{escape(line.strip())}</li>" for line in repair_lines(report))
-    return f"<ul>\n{causes}\n</ul>\n" + _table("Every network that was judged", headings, rows)
+    plots = "\n".join(pareto_figure(repair, name=f"repair-{i}") for i, repair in enumerate(report.repairs))
+    return f"<ul>\n{causes}\n</ul>\n{plots}\n" + _table("Every network that was judged", headings, rows)
 
 
 def _about(report: Report) -> dict[str, object]:

@@ -16,13 +16,19 @@ class OperatorEntry(Entry):
 
 
 class TrialEntry(Entry):
-    """One network that was judged: operators in float, what the weights grew by, drop in points, drift in pixels."""
+    """One network that was judged: operators in float, what the weights grew by, drop in points, drift in pixels.
+
+    ``on_front`` says that none that was judged is better in one of drop, size and integer operators and as good in the
+    others.
+    """
 
     kept_float: int
     extra_bytes: int
     drop: Number
     drift_p95_px: Number
     passed: bool
+    integer_operators: int = 0
+    on_front: bool = False
 
 
 class RepairEntry(Entry):
@@ -48,3 +54,7 @@ class RepairEntry(Entry):
         """Give what was judged of the choice."""
         wanted = len(self.kept_float), self.extra_bytes
         return next(trial for trial in self.trials if (trial.kept_float, trial.extra_bytes) == wanted)
+
+    def growth_percent(self, trial: TrialEntry) -> float:
+        """Give how much larger the weights of a network are than in int8, in percent."""
+        return 100 * trial.extra_bytes / max(1, self.weight_bytes)

@@ -66,6 +66,13 @@ dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; }
 figure { margin: 0; max-width: 30rem; } figure img { max-width: 100%; height: auto; display: block; }
 figcaption, footer { color: var(--muted); font-size: .85rem; }
+.pareto { max-width: 36rem; } .pareto svg { width: 100%; font-size: .8rem; }
+.pareto text { fill: var(--text); } .pareto .tick { fill: var(--muted); }
+.pareto .middle { text-anchor: middle; } .pareto .end { text-anchor: end; }
+.pareto .grid, .pareto .front { fill: none; stroke: var(--line); } .pareto .front { stroke: var(--text); }
+.pareto .passed { fill: var(--pass); stroke: var(--pass); stroke-width: 2; }
+.pareto .failed { fill: var(--page); stroke: var(--fail); stroke-width: 2; }
+.pareto .chosen { fill: none; stroke: var(--text); stroke-width: 2; }
 .swatch { display: inline-block; width: 1em; height: 1em; border: 1px solid var(--text); vertical-align: -.1em; }
 :focus-visible { outline: 2px solid var(--text); }
 """
