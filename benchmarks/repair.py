@@ -170,9 +170,15 @@ def _searched(case: Case, student: Student, options: argparse.Namespace) -> dict
     most = int(LARGEST_GROWTH * sum(unit.weights for unit in network.units.values()))
     judging = Judging(network, reference, request.gate, _silent)
     started = time.process_time()
-    ranking = sensitivity(network, calibration.views.inputs(0, SCREENED))
+    few = calibration.views.inputs(0, SCREENED)
+    ranking = sensitivity(network, few)
     screened = time.process_time() - started
-    ours = promoted(ranking.candidates, judging.outcome, extra_bytes=most)
+    ours = promoted(
+        ranking.candidates,
+        judging.outcome,
+        extra_bytes=most,
+        rank_beside=lambda kept: sensitivity(network, few, kept=kept).candidates,
+    )
     first = ranking.candidates[0]
     layers = sorted({network.units[unit].layer or unit for unit in first.units})
     found = {

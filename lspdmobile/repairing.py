@@ -20,7 +20,7 @@ from lspdmobile.report.repair import OperatorEntry, RepairEntry, TrialEntry
 from lspdmobile.request import Pair
 from quantization.mixed import MixedNetwork
 from quantization.promotion import Outcome, Promotion, promoted
-from quantization.sensitivity import sensitivity
+from quantization.sensitivity import Sensitivity, sensitivity
 
 __all__ = ["LARGEST_GROWTH", "Judging", "repaired"]
 
@@ -59,9 +59,19 @@ def repaired(
         before = judging.outcome(frozenset())
         if before.passed:
             continue
-        looked_at = sensitivity(network, pictures, progress=lambda done, total: progress("rank operators", done, total))
+
+        def ranked(kept: frozenset[str], network: MixedNetwork = network) -> Sensitivity:
+            step = f"rank operators beside {len(kept)} in float" if kept else "rank operators"
+            return sensitivity(network, pictures, kept=kept, progress=lambda done, total: progress(step, done, total))
+
+        looked_at = ranked(frozenset())
         size = sum(unit.weights for unit in network.units.values())
-        promotion = promoted(looked_at.candidates, judging.outcome, extra_bytes=int(LARGEST_GROWTH * size))
+        promotion = promoted(
+            looked_at.candidates,
+            judging.outcome,
+            extra_bytes=int(LARGEST_GROWTH * size),
+            rank_beside=lambda kept: ranked(kept).candidates,
+        )
         plan = replace(source.plan, kept_float=promotion.kept)
         found.update({pair: replace(sources[pair], plan=plan) for pair in pairs})
         labels = tuple(f"{form} {precision}" for form, precision in pairs)
@@ -112,7 +122,7 @@ def _entry(labels: tuple[str, ...], network: MixedNetwork, snr_db: float, promot
         operators=len(network.units),
         kept_float=tuple(sorted(promotion.kept)),
         weight_bytes=size,
-        extra_bytes=sum(candidate.extra_bytes for candidate in promotion.chosen),
+        extra_bytes=promotion.trial.extra_bytes,
         snr_db=snr_db,
         causes=tuple(
             OperatorEntry(name=c.name, kind=c.kind, units=tuple(sorted(c.units)), share=c.share, cause=c.cause)
@@ -132,6 +142,7 @@ def _trials(network: MixedNetwork, promotion: Promotion) -> tuple[TrialEntry, ..
             drift_p95_px=trial.outcome.drift_p95_px,
             passed=trial.outcome.passed,
             integer_operators=len(network.units) - len(trial.kept),
+            chosen=trial is promotion.trial,
         )
         for trial in promotion.trials
     ]

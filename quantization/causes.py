@@ -16,6 +16,8 @@ __all__ = ["cause_of"]
 
 _LOUD: Final = 8.0
 """A channel this many times the median costs the others three of their eight bits."""
+_SILENT: Final = 1e-6
+"""A channel this much below the loudest gives nothing: no median is taken of it."""
 _RARE: Final = 0.999
 
 
@@ -61,7 +63,8 @@ def _of_weights(layer: str, weight: Tensor, rounded: Tensor) -> tuple[float, str
 def _of_activation(tensor: str, value: Tensor, step: float) -> tuple[float, str]:
     share = step**2 / 12 / float(value.double().square().mean().clamp_min(1e-30))
     spans = value.abs().transpose(0, 1).flatten(1).amax(1)
-    worst, ratio = int(spans.argmax()), float(spans.max() / spans.median().clamp_min(1e-30))
+    heard = spans[spans > _SILENT * spans.max()]
+    worst, ratio = int(spans.argmax()), float(spans.max() / heard.median()) if heard.numel() else 1.0
     if ratio >= _LOUD:
         return share, (
             f"outlier channel {worst} of {tensor} has {ratio:.0f}x the median channel's range, which leaves that one "

@@ -10,7 +10,7 @@ only units but also the units around a tensor, and blocks: all units of a module
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -89,6 +89,7 @@ def sensitivity(
     network: MixedNetwork,
     pictures: NDArray[np.float32],
     *,
+    kept: Iterable[str] = (),
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Sensitivity:
@@ -97,19 +98,21 @@ def sensitivity(
     Args:
         network: With its plan.
         pictures: A few normalised ones ``[N, 3, H, W]``; all values of two runs are held at once.
+        kept: Units that are in float already: the noise is that of the network with them, and what is looked at are the
+            others.
         jobs: Candidates looked at at once; None takes as many as PyTorch has threads. The result is the same.
         progress: Called with candidates done and their number.
     """
     inputs = torch.from_numpy(np.ascontiguousarray(pictures))
-    everything = frozenset(network.units)
-    exact, rounded = network.run(inputs, kept=everything), network.run(inputs)
+    everything, already = frozenset(network.units), frozenset(kept)
+    exact, rounded = network.run(inputs, kept=everything), network.run(inputs, kept=already)
     truth, integer = network.result(exact), network.result(rounded)
     whole = _noise(truth, integer)
 
     def look(group: tuple[str, str, frozenset[str]]) -> Candidate:
         name, kind, units = group
         alone = network.result(network.run(inputs, kept=everything - units, like=(exact, everything)))
-        left_out = network.result(network.run(inputs, kept=units, like=(rounded, ())))
+        left_out = network.result(network.run(inputs, kept=already | units, like=(rounded, already)))
         return Candidate(
             name=name,
             kind=kind,
@@ -121,7 +124,7 @@ def sensitivity(
             cause=cause_of(network, units, exact),
         )
 
-    found = mapped(look, _groups(network), jobs=jobs, progress=progress)
+    found = mapped(look, _groups(network, already), jobs=jobs, progress=progress)
     found.sort(key=lambda candidate: (-candidate.worth / len(candidate.units), -candidate.share))
     return Sensitivity(snr_db=snr_db(truth, integer), candidates=tuple(found), runs=2 + 2 * len(found))
 
@@ -136,10 +139,11 @@ def _noise(truth: Tensor, other: Tensor) -> float:
     return float((truth.double() - other.double()).square().sum())
 
 
-def _groups(network: MixedNetwork) -> Iterator[tuple[str, str, frozenset[str]]]:
+def _groups(network: MixedNetwork, already: frozenset[str]) -> Iterator[tuple[str, str, frozenset[str]]]:
     """Give every unit, the units around every tensor, and the units of every module that has several, each set once."""
     seen: set[frozenset[str]] = set()
-    for name, kind, units in _all_groups(network):
+    for name, kind, group in _all_groups(network):
+        units = group - already
         if units and units not in seen and len(units) < len(network.units):
             seen.add(units)
             yield name, kind, units

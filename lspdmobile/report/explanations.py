@@ -65,7 +65,7 @@ def repair_rows(report: Report) -> list[tuple[str, ...]]:
             size(repair.weight_bytes + trial.extra_bytes),
             points(trial.drop),
             pixels(trial.drift_p95_px),
-            "chosen" if trial == repair.chosen else "on the front" if trial.on_front else "",
+            "chosen" if trial.chosen else "on the front" if trial.on_front else "",
             (Verdict.PASS if trial.passed else Verdict.FAIL).value,
         )
         for repair in report.repairs

@@ -50,11 +50,13 @@ def _loss(trial: TrialEntry) -> float:
 
 
 def ticks(largest: float) -> list[float]:
-    """Give a few round numbers from 0 to just past the largest: 1, 2 or 5 times a power of ten apart."""
-    rough = max(largest, 1e-9) / _TICKS
+    """Give a few round numbers from 0 to the largest or just past it: 1, 2 or 5 times a power of ten apart."""
+    if largest <= 0:
+        return [0.0, 1.0]
+    rough = largest / _TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(step * power for step in (1, 2, 5, 10) if step * power >= rough * (1 - 1e-9))
-    return [round(step * i, 12) for i in range(math.ceil(largest / step - 1e-9) + 1 or 2)]
+    return [round(step * i, 12) for i in range(math.ceil(largest / step - 1e-9) + 1)]
 
 
 def pareto_figure(repair: RepairEntry, *, name: str) -> str:
@@ -97,7 +99,7 @@ def _mark(trial: TrialEntry, repair: RepairEntry, axes: "_Axes") -> str:
     kind = "passed" if trial.passed else "failed"
     words = escape(_words(trial, repair))
     mark = f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS}"><title>{words}</title></circle>'
-    if trial == repair.chosen:
+    if trial.chosen:
         mark += f'<circle class="chosen" cx="{x:.1f}" cy="{y:.1f}" r="{2 * _RADIUS}"/>'
     if trial.on_front:
         mark += f'<text x="{x + 2.4 * _RADIUS:.1f}" y="{y - _RADIUS:.1f}">{trial.integer_operators}</text>'

@@ -29,6 +29,7 @@ class TrialEntry(Entry):
     passed: bool
     integer_operators: int = 0
     on_front: bool = False
+    chosen: bool = False
 
 
 class RepairEntry(Entry):
@@ -52,8 +53,7 @@ class RepairEntry(Entry):
     @property
     def chosen(self) -> TrialEntry:
         """Give what was judged of the choice."""
-        wanted = len(self.kept_float), self.extra_bytes
-        return next(trial for trial in self.trials if (trial.kept_float, trial.extra_bytes) == wanted)
+        return next(trial for trial in self.trials if trial.chosen)
 
     def growth_percent(self, trial: TrialEntry) -> float:
         """Give how much larger the weights of a network are than in int8, in percent."""

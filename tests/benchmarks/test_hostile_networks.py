@@ -13,11 +13,14 @@ from lspdmobile.data.bundled import bundled_calibration_pictures, bundled_pictur
 from lspdmobile.data.views import load_views
 from lspdmobile.fusion import fuse
 from lspdmobile.measuring import Reference, reference_of
+from lspdmobile.mixed_drops import drops_of
 from lspdmobile.student import load_student
 from quantization.calibrate import calibrate
 from quantization.graph import quantized_module
 from quantization.methods import Method, prepare
+from quantization.mixed import MixedNetwork
 from quantization.plan import QuantizationPlan
+from quantization.sensitivity import sensitivity
 
 SPOILED_POINTS = 5.0
 MENDED_POINTS = 0.5
@@ -59,7 +62,7 @@ def drop(network: nn.Module, plan: QuantizationPlan, reference: Reference) -> fl
     return found.drop
 
 
-@pytest.mark.parametrize("name", ["outliers", "shortcuts"])
+@pytest.mark.parametrize("name", ["outliers", "shortcuts", "one bottleneck"])
 def test_a_hostile_network_computes_what_it_did(
     fused: GraphModule, calibration: NDArray[np.float32], name: str
 ) -> None:
@@ -69,10 +72,35 @@ def test_a_hostile_network_computes_what_it_did(
     assert any(not torch.equal(a, b) for a, b in zip(changed.parameters(), fused.parameters(), strict=False))
 
 
+def test_only_the_blocks_named_lose_their_shortcut(fused: GraphModule) -> None:
+    before, after = (dict(net.named_modules()) for net in (fused, hostile(fused, "one bottleneck")))
+    wider = [name for name, layer in before.items() if str(layer) != str(after[name]) and isinstance(layer, nn.Conv2d)]
+    assert sorted(wider) == [f"stage.blocks.0.{part}" for part in ("multiscale", "project.conv", "reduce.conv")]
+
+
 def test_a_network_without_such_a_block_is_refused() -> None:
     plain = torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU()))
     with pytest.raises(ValueError, match="no residual block"):
         without_shortcuts(plain)
+
+
+@pytest.mark.slow
+def test_int8_spoils_one_bottleneck_and_two_operators_in_float_mend_it(
+    reference: Reference, fused: GraphModule, calibration: NDArray[np.float32]
+) -> None:
+    network = hostile(fused, "one bottleneck")
+    plan = calibrate(network, calibration, precision=Precision.W8A8)
+    mixed = MixedNetwork(network, plan, reference.student.contract.input_size)
+    first = sensitivity(mixed, calibration[:8]).candidates[0]
+    assert {mixed.units[unit].layer for unit in first.units} == {
+        "stage.blocks.0.multiscale",
+        "stage.blocks.0.project.conv",
+    }
+    whole, mended = drops_of(mixed, reference, [frozenset(), first.units])
+    assert whole is not None
+    assert mended is not None
+    assert whole.drop >= SPOILED_POINTS
+    assert mended.drop <= MENDED_POINTS
 
 
 @pytest.mark.slow

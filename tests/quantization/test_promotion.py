@@ -83,6 +83,35 @@ def test_units_that_two_candidates_share_are_counted_once() -> None:
     found = promoted(both, needing(*"abc"), extra_bytes=PLENTY)
     assert {t.kept: t.extra_bytes for t in found.trials}[frozenset("abc")] == 3000
     assert promoted(both, needing(*"abc"), extra_bytes=3000).passed
+    assert (found.trial.kept, found.trial.extra_bytes) == (frozenset("abc"), 3000)
+
+
+def test_what_the_worst_fault_hid_is_found_beside_it() -> None:
+    loud, useless, hidden = candidate("l", 0.9), candidate("u", 0.05), candidate("h", 0.001)
+    asked: list[frozenset[str]] = []
+
+    def beside(kept: frozenset[str]) -> list[Candidate]:
+        asked.append(kept)
+        return [replace(hidden, share=0.8, gain=0.8)]
+
+    first = [loud, useless, hidden]
+    assert not promoted(first, needing("l", "h"), extra_bytes=PLENTY).passed
+    found = promoted(first, needing("l", "h"), extra_bytes=PLENTY, rank_beside=beside)
+    assert (found.passed, found.kept) == (True, frozenset("lh"))
+    assert asked == [frozenset("l")], "the useless one is not built upon"
+    assert promoted(first, needing("l", "h"), extra_bytes=1999, rank_beside=beside).kept == {"l"}
+
+
+def test_a_second_ranking_that_finds_nothing_ends_the_search() -> None:
+    found = promoted(MANY[:2], needing("a", "z"), extra_bytes=PLENTY, rank_beside=lambda _: [])
+    assert (found.passed, found.kept) == (False, frozenset("a"))
+    nothing = promoted(MANY[:2], needing("z"), extra_bytes=PLENTY, rank_beside=lambda _: MANY)
+    assert (nothing.passed, nothing.kept) == (False, frozenset()), "nothing helped: no second ranking"
+    endless = promoted(
+        MANY[:1], needing(*"abcdefghijz"), extra_bytes=PLENTY, rank_beside=lambda kept: MANY[len(kept) : len(kept) + 1]
+    )
+    assert not endless.passed
+    assert endless.kept == frozenset("abcde"), "four more rankings"
 
 
 def test_blocks_and_what_costs_nothing_to_keep_integer_are_left_out() -> None:

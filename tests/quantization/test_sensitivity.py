@@ -1,5 +1,7 @@
 """Which part costs what: a planted outlier channel is found first, named, and its noise is what arithmetic says."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,37 @@ def test_every_unit_and_every_tensor_is_looked_at(branched: nn.Module, few_pictu
     assert found.runs == 2 + 2 * len(names)
     sizes = {c.name: c.extra_bytes for c in found.candidates if c.kind == "unit"}
     assert sizes == {"stem": 3 * 216, "down": 3 * 576, "depthwise": 3 * 200, "relu_2": 0, "head": 3 * 32}
+
+
+def test_any_number_of_threads_gives_the_same(loud: nn.Module, few_pictures: NDArray[np.float32]) -> None:
+    plan = calibrate(loud, few_pictures, precision=Precision.W8A8)
+    one, three = (sensitivity(MixedNetwork(loud, plan, SIZE), few_pictures, jobs=jobs) for jobs in (1, 3))
+    assert one == three
+
+
+def test_beside_the_loudest_the_rest_is_ranked_by_what_is_left(
+    loud: nn.Module, few_pictures: NDArray[np.float32]
+) -> None:
+    plan = calibrate(loud, few_pictures, precision=Precision.W8A8)
+    network = MixedNetwork(loud, plan, SIZE)
+    first = sensitivity(network, few_pictures).candidates[0]
+    rest = sensitivity(network, few_pictures, kept=first.units)
+    assert rest.snr_db == first.left_out_db
+    assert all(not candidate.units & first.units for candidate in rest.candidates)
+    for candidate in rest.candidates:
+        maps = network.heatmaps(few_pictures, kept=first.units | candidate.units)
+        exact = network.heatmaps(few_pictures, kept=network.units)
+        assert candidate.left_out_db == snr_db(torch.from_numpy(exact), torch.from_numpy(maps))
+
+
+def test_channels_that_say_nothing_do_not_make_the_others_outliers(
+    branched: Any, few_pictures: NDArray[np.float32]
+) -> None:
+    with torch.no_grad():
+        for name in ("weight", "bias"):
+            getattr(branched.down, name)[2:] = 0
+    causes = [candidate.cause for candidate in looked_at(branched, few_pictures).candidates]
+    assert not any("outlier" in cause for cause in causes), causes
 
 
 class _Head(nn.Module):
