@@ -30,6 +30,7 @@ from torch.fx import GraphModule
 from harness import printed
 from lspdmobile.calibrating import Calibrator
 from lspdmobile.choices import Estimator, Format, Precision
+from lspdmobile.errors import ConversionError
 from lspdmobile.fusion import fuse
 from lspdmobile.measuring import reference_of
 from lspdmobile.mixed_drops import drops_of
@@ -146,16 +147,13 @@ def _exported(student: Student, options: argparse.Namespace, **more: Any) -> tup
     """Export to every format; gives size, drop and drift of each file, and what repairs found."""
     with tempfile.TemporaryDirectory() as folder:
         report = export(_request(student, options, Path(folder) / "run", **more), _silent)
-    files = {
-        a.label: {
-            "bytes": a.bytes,
-            "drop": a.parity.metric.drop,
-            "drift_px_p95": a.parity.drift_px.p95,
-            "verdict": a.verdict.value,
-        }
-        for a in report.artifacts
-        if a.parity and a.parity.metric
-    }
+    files: dict[str, Any] = {}
+    for a in report.artifacts:
+        if a.parity is None or a.parity.metric is None:
+            message = f"{a.label} could not be judged on labelled pictures: {'; '.join(a.reasons)}"
+            raise ConversionError(message)
+        drop, drift = a.parity.metric.drop, a.parity.drift_px.p95
+        files[a.label] = {"bytes": a.bytes, "drop": drop, "drift_px_p95": drift, "verdict": a.verdict.value}
     return files, [repair.model_dump(mode="json") for repair in report.repairs]
 
 

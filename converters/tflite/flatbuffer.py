@@ -141,11 +141,17 @@ def rename(model: Any, *, input_name: str, output_name: str) -> None:
     ``pkg.Student_wrapped/pkg.Stage_stage/torch.nn.modules.conv.Conv2d_heatmap``; it becomes ``stage.heatmap``.
     """
     graph = main_graph(model)
-    taken: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    taken: set[str] = set()
     for index, tensor in enumerate(graph.tensors):
         name = {graph.inputs[0]: input_name, graph.outputs[0]: output_name}.get(index) or _dotted(tensor_name(tensor))
-        tensor.name = (f"{name}_{taken[name]}" if taken[name] else name).encode()
-        taken[name] += 1
+        free = name if name not in seen else f"{name}_{seen[name]}"
+        while free in taken:  # another module may have such a name
+            seen[name] += 1
+            free = f"{name}_{seen[name]}"
+        seen[name] += 1
+        taken.add(free)
+        tensor.name = free.encode()
     for signature in model.signatureDefs or []:
         signature.inputs[0].name = input_name.encode()
         signature.outputs[0].name = output_name.encode()

@@ -59,6 +59,21 @@ def test_a_network_with_elu_and_sine_is_refused(world: "World") -> None:
         world.emit_network(Waves(), "waves.tflite")
 
 
+def test_tensors_have_names_of_their_own_where_a_module_is_called_as_the_second_use_of_another(world: "World") -> None:
+    class Namesakes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix, self.mix_1, self.mix_2 = (nn.Conv2d(3, 3, 1) for _ in range(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.mix_2(self.mix(self.mix(self.mix(self.mix_1(x)))))
+
+    graph = read_model(world.emit_network(Namesakes().eval(), "namesakes.tflite").path).subgraphs[0]
+    names = [tensor.name for tensor in graph.tensors]
+    assert {b"mix", b"mix_1"} <= set(names)
+    assert len(set(names)) == len(names)
+
+
 def test_resize_and_layout_lower_to_native_operators(emitted: dict[Precision, Artifact]) -> None:
     model = read_model(emitted[Precision.FP32].path)
     names = [name for name, _, _ in operators(model)]
