@@ -80,31 +80,37 @@ def test_the_loud_channel_is_named_first_and_costs_what_it_costs(loud: list[obje
 def test_what_is_known_is_not_measured_again_and_threads_change_nothing(
     loud: list[object], cli: Cli, world: World
 ) -> None:
-    first = cli(*loud, "-o", world.output, "--json", "--top", "2", "--jobs", "1").json
+    look = [*loud, "-o", world.output, "--json"]
+    first = cli(*look, "--top", "2", "--jobs", "1").json
     assert (first["evaluations"], first["reused"]) == (4, 0)
-    second = cli(*loud, "-o", world.output, "--json", "--top", "3", "--jobs", "3").json
+    second = cli(*look, "--top", "3", "--jobs", "3").json
     assert (second["evaluations"], second["reused"]) == (2, 4)
-    other = world.folder / "other"
-    fresh = cli(*loud, "-o", other, "--json", "--top", "3", "--jobs", "3").json
+    _move_a_label(world)
+    refused = cli(*look)
+    assert refused.code == BAD_INPUT
+    assert "of another network, plan or pictures" in refused.err
+    _move_a_label(world, back=True)
+    fresh = cli(*loud, "--json", "--top", "3", "--jobs", "3").json
     assert (fresh["evaluations"], fresh["reused"]) == (6, 0)
     assert fresh["parts"] == second["parts"]
     assert (fresh["drop"], fresh["key"]) == (second["drop"], second["key"])
 
 
-def test_measurements_of_other_labels_are_not_taken_for_these(loud: list[object], cli: Cli, world: World) -> None:
-    look = [*loud, "--top", "1", "-o", world.output, "--json"]
+def test_other_labels_are_measured_anew_with_overwrite(loud: list[object], cli: Cli, world: World) -> None:
+    look = [*loud, "--no-metric", "-o", world.output, "--json"]
     before = cli(*look).json
+    _move_a_label(world)
+    after = cli(*look, "--overwrite").json
+    assert after["key"] != before["key"]
+    assert after["parts"] == before["parts"], "screening needs no labels"
+
+
+def _move_a_label(world: World, *, back: bool = False) -> None:
     labels = world.people / "annotations" / "person_keypoints_val.json"
     moved = json.loads(labels.read_text(encoding="utf-8"))
     for note in moved["annotations"]:
-        note["keypoints"][0] += 8
+        note["keypoints"][0] += -8 if back else 8
     labels.write_text(json.dumps(moved), encoding="utf-8")
-    refused = cli(*look)
-    assert refused.code == BAD_INPUT
-    assert "of another network, plan or pictures" in refused.err
-    after = cli(*look, "--overwrite").json
-    assert after["key"] != before["key"]
-    assert (after["evaluations"], after["reused"]) == (2, 0)
 
 
 def test_a_folder_of_something_else_and_a_damaged_file_are_refused(loud: list[object], cli: Cli, world: World) -> None:
@@ -132,16 +138,17 @@ def test_blocks_alone_without_the_metric(loud: list[object], cli: Cli) -> None:
     assert "unknown --granularity 'layer': choose op, block or all" in wrong.err
 
 
-def test_the_table_shows_what_matters_and_why(loud: list[object], cli: Cli, world: World) -> None:
-    done = cli(*loud, "--granularity", "op")
+def test_the_table_shows_what_matters_and_why_and_pictures_are_enough(
+    loud: list[object], cli: Cli, world: World
+) -> None:
+    look = ["sensitivity", loud[1], "--calib", world.people, "--data", world.people / "images", "-o", world.output]
+    done = cli(*look)
     assert done.code == 0
     assert "outlier channel 0 of relu has " in done.out
     assert "left out" in done.out
+    assert "points" not in done.out, "no labels, no metric"
     assert "stage.heatmap" not in done.out
-    assert "stage.heatmap" in cli(*loud, "--granularity", "op", "--no-metric", "--all").out
-    pictures = cli("sensitivity", loud[1], "--calib", world.people, "--data", world.people / "images")
-    assert pictures.code == 0
-    assert "points" not in pictures.out, "no labels, no metric"
+    assert "stage.heatmap" in cli(*look, "--all").out
 
 
 def test_parts_cost_what_whole_networks_lose(student_file: Path, people: Path) -> None:
