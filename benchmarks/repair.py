@@ -4,11 +4,11 @@
 
 Each network computes what ``lspd-s`` does (``hostile_networks.py``): one has one loud channel behind its first layer,
 one has the shortcut of one re-parameterised multiscale block inside its kernels, one that of two 3x3 convolutions.
-Each is exported to every format without and with ``--repair`` (with equalization too, where staying in float costs more
-than the bytes allowed), and all files are executed. Besides, on the network of the TFLite file in PyTorch:
-the part that our ranking names first, what the search took, and what it takes to rank every operator and every tensor
-on the metric and then keep one after the other in float, as NNCF's accuracy-aware quantization does. Seconds are
-processor seconds. Exit code 1 says that a figure was missed.
+Each is exported to every format with ``--methods none``, without and with ``--repair`` (and with equalization too, where
+staying in float costs more than the bytes allowed), and all files are executed. Besides, on the network of the TFLite
+file in PyTorch: the part that our ranking names first, what the search took, and what it takes to rank every operator
+and every tensor on the metric and then keep one after the other in float, as NNCF's accuracy-aware quantization does.
+Seconds are processor seconds. Exit code 1 says that a figure was missed.
 """
 
 import argparse
@@ -128,7 +128,14 @@ def _missed(before: dict[str, Any], after: dict[str, Any], search: dict[str, Any
     return faults if search["named"] else [*faults, "the part named first is not the planted one"]
 
 
-def _request(student: Student, options: argparse.Namespace, folder: Path, **more: Any) -> ExportRequest:
+def _request(
+    student: Student,
+    options: argparse.Namespace,
+    folder: Path,
+    *,
+    methods: tuple[Method, ...] = (),
+    repair: bool = False,
+) -> ExportRequest:
     return ExportRequest(
         student=student,
         formats=tuple(Format),
@@ -139,7 +146,8 @@ def _request(student: Student, options: argparse.Namespace, folder: Path, **more
         data=options.data,
         evaluation_samples=options.num_evaluation_samples,
         gate=Gate(max_drop=MENDED_POINTS),
-        **more,
+        methods=methods,
+        repair=repair,
     )
 
 
