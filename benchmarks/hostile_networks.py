@@ -78,7 +78,8 @@ def without_shortcuts(network: GraphModule, *, gain: float = 1.0, blocks: Sequen
         message = "the network has no residual block of convolutions that keep the picture's size"
         raise ValueError(message)
     for total, chain in found:
-        first, *inner, last = (plain.get_submodule(str(node.target)) for node in chain)
+        layers: list[Any] = [plain.get_submodule(str(node.target)) for node in chain]
+        first, *inner, last = layers
         carried = first.in_channels
         wider = [_carrying(first, torch.cat([_identity(first, carried), first.weight]), carried)]
         wider += [_carrying(each, _beside_identity(each, carried), carried) for each in inner]
@@ -122,7 +123,7 @@ def _keeps_size(network: GraphModule, node: Node) -> bool:
 
 
 def _is_dense(network: GraphModule, node: Node) -> bool:
-    return network.get_submodule(str(node.target)).groups == 1
+    return bool(network.get_submodule(str(node.target)).groups == 1)
 
 
 def _is_relu(network: GraphModule, node: Node) -> bool:

@@ -4,11 +4,11 @@
 
 Each network computes what ``lspd-s`` does (``hostile_networks.py``): one has one loud channel behind its first layer,
 one has the shortcut of one re-parameterised multiscale block inside its kernels, one that of two 3x3 convolutions.
-Each is exported to every format with ``--methods none``, without and with ``--repair`` (and with equalization too, where
-staying in float costs more than the bytes allowed), and all files are executed. Besides, on the network of the TFLite
-file in PyTorch: the part that our ranking names first, what the search took, and what it takes to rank every operator
-and every tensor on the metric and then keep one after the other in float, as NNCF's accuracy-aware quantization does.
-Seconds are processor seconds. Exit code 1 says that a figure was missed.
+Each is exported to every format with ``--methods none``, without and with ``--repair`` (and with equalization too,
+where staying in float costs more than the bytes allowed), and all files are executed. Besides, on the network of the
+TFLite file in PyTorch: the part that our ranking names first, what the search took, and what it takes to rank every
+operator and every tensor on the metric and then keep one after the other in float, as NNCF does for
+a target accuracy. Seconds are processor seconds. Exit code 1 says that a figure was missed.
 """
 
 import argparse

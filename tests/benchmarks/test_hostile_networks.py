@@ -46,11 +46,11 @@ def calibration(reference: Reference) -> NDArray[np.float32]:
 
 
 def hostile(fused: GraphModule, name: str) -> nn.Module:
-    return (
-        with_outliers(fused, factor=100.0)
-        if name == "outliers"
-        else without_shortcuts(fused, gain=16.0, blocks=RESIDUAL_BLOCKS)
-    )
+    if name == "outliers":
+        return with_outliers(fused, factor=100.0)
+    if name == "one bottleneck":
+        return without_shortcuts(fused, gain=64.0, blocks=["stage.blocks.0."])
+    return without_shortcuts(fused, gain=16.0, blocks=RESIDUAL_BLOCKS)
 
 
 def drop(network: nn.Module, plan: QuantizationPlan, reference: Reference) -> float:

@@ -66,7 +66,9 @@ def test_tensors_have_names_of_their_own_where_a_module_is_called_as_the_second_
             self.mix, self.mix_1, self.mix_2 = (nn.Conv2d(3, 3, 1) for _ in range(3))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.mix_2(self.mix(self.mix(self.mix(self.mix_1(x)))))
+            for layer in (self.mix_1, self.mix, self.mix, self.mix, self.mix_2):
+                x = layer(x)
+            return x
 
     graph = read_model(world.emit_network(Namesakes().eval(), "namesakes.tflite").path).subgraphs[0]
     names = [tensor.name for tensor in graph.tensors]
