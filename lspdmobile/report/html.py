@@ -5,7 +5,7 @@ Everything that comes from a file, a name or a message is escaped; pictures are 
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
@@ -84,7 +84,7 @@ def render_html(report: Report, *, worst: Sequence[WorstPicture] = ()) -> str:
         _section("Parity", _parity(report)),
         _section("Why", _reasons(report)),
         _section("Calibration", _calibration(report)),
-        _section("Quantization methods", _methods(report)),
+        _section("Quantization methods", _lines(method_lines(report.methods))),
         _section("Largest drifts", _pictures(worst)),
         _section("Joints", _joints(report)),
         _section("Artifacts", _artifacts(report)),
@@ -158,21 +158,23 @@ def _reasons(report: Report) -> str:
         for a in report.artifacts
         for reason in (*a.reasons, *a.notes)
     ]
+    return _list(items)
+
+
+def _list(items: Sequence[str]) -> str:
     return "<ul>\n" + "\n".join(items) + "\n</ul>" if items else ""
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return _list([f"<li>{escape(line.strip())}</li>" for line in lines])
 
 
 def _calibration(report: Report) -> str:
     entry = report.calibration
     if entry is None:
         return ""
-    items = "".join(f"\n<li>{escape(line)}</li>" for line in calibration_lines(entry)) or "\n<li>nothing found</li>"
     made = f"{entry.estimator} ranges of {entry.pictures} pictures ({entry.source})"
-    return f"<p>{escape(made)}</p>\n<ul>{items}\n</ul>"
-
-
-def _methods(report: Report) -> str:
-    items = "\n".join(f"<li>{escape(line)}</li>" for line in method_lines(report.methods))
-    return f"<ul>\n{items}\n</ul>" if items else ""
+    return f"<p>{escape(made)}</p>\n{_lines(calibration_lines(entry) or ['nothing found'])}"
 
 
 def _joints(report: Report) -> str:
@@ -243,9 +245,8 @@ def _repairs(report: Report) -> str:
         return ""
     sizes = ("operators in float", "in int8", "weights grow by", "to")
     headings = ("artifacts", *sizes, "drop in points", "drift px p95", "front", "verdict")
-    causes = "\n".join(f"<li>{escape(line.strip())}</li>" for line in repair_lines(report))
     plots = "\n".join(pareto_figure(repair, name=f"repair-{i}") for i, repair in enumerate(report.repairs))
-    return f"<ul>\n{causes}\n</ul>\n{plots}\n" + _table("Every network that was judged", headings, rows)
+    return f"{_lines(repair_lines(report))}\n{plots}\n" + _table("Every network that was judged", headings, rows)
 
 
 def _about(report: Report) -> dict[str, object]:
