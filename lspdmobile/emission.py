@@ -17,7 +17,7 @@ from lspdmobile.errors import BadInputError, LspdmobileError
 from lspdmobile.measuring import Comparison, Progress, Reference, measure
 from lspdmobile.parity import judge
 from lspdmobile.preparing import Prepared
-from lspdmobile.report.html import WorstPicture
+from lspdmobile.report.pictures import WorstPicture
 from lspdmobile.report.schema import ArtifactEntry, DelegationEntry, DeviationEntry, ManifestArtifact, TensorEntry
 from lspdmobile.report.shortfalls import shortfall_entries
 from lspdmobile.request import ExportRequest, Pair

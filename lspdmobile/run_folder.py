@@ -14,7 +14,8 @@ from lspdmobile.errors import BadInputError
 from lspdmobile.measuring import Reference
 from lspdmobile.parity import DropType
 from lspdmobile.report.files import Entry, read_file
-from lspdmobile.report.html import WorstPicture, write_html
+from lspdmobile.report.html import write_html
+from lspdmobile.report.pictures import WorstPicture
 from lspdmobile.report.schema import GoldenEntry, Manifest, ManifestArtifact, Report, SkeletonEntry, file_entries
 from lspdmobile.student import Student, save_student
 

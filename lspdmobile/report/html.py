@@ -3,24 +3,18 @@
 Everything that comes from a file, a name or a message is escaped; pictures are inlined as JPEG.
 """
 
-import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from html import escape
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from lspdmobile.choices import Verdict
-from lspdmobile.drawing import draw_skeleton
 from lspdmobile.report.calibration import calibration_lines
 from lspdmobile.report.explanations import form_rows, repair_lines, repair_rows
 from lspdmobile.report.methods import method_lines
 from lspdmobile.report.pareto import pareto_figure
+from lspdmobile.report.pictures import WorstPicture, picture_figures
 from lspdmobile.report.schema import ParityEntry, Report
 from lspdmobile.report.style import style_sheet
 from lspdmobile.report.tables import (
@@ -33,37 +27,12 @@ from lspdmobile.report.tables import (
     pixels,
     size,
 )
-from lspdmobile.skeleton import Skeleton
 
-__all__ = ["WorstPicture", "render_html", "write_html"]
+__all__ = ["render_html", "write_html"]
 
-FLOAT_COLOUR: Final = (70, 160, 255)
-ARTIFACT_COLOUR: Final = (255, 145, 0)
-_PICTURE_SIDE: Final = 480
-_JPEG_QUALITY: Final = 85
 _LONGEST_LIST: Final = 12
 _CLASSES: Final = {Verdict.PASS.value: "pass", Verdict.FAIL.value: "fail", Verdict.NOT_JUDGED.value: "unjudged"}
 _SAFETY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorstPicture:
-    """A picture on which an artifact drifted, to be shown with both skeletons.
-
-    Attributes:
-        title: Which artifact and picture.
-        picture: RGB ``[H, W, 3]`` uint8.
-        float_keypoints, artifact_keypoints: float32 ``[K, 3]``: x, y in picture pixels, score.
-        skeleton: Gives the limbs.
-        drift_px: Largest drift on this picture, in input pixels.
-    """
-
-    title: str
-    picture: NDArray[np.uint8]
-    float_keypoints: NDArray[np.float32]
-    artifact_keypoints: NDArray[np.float32]
-    skeleton: Skeleton
-    drift_px: float
 
 
 def write_html(path: Path, report: Report, *, worst: Sequence[WorstPicture] = ()) -> None:
@@ -85,7 +54,7 @@ def render_html(report: Report, *, worst: Sequence[WorstPicture] = ()) -> str:
         _section("Why", _reasons(report)),
         _section("Calibration", _calibration(report)),
         _section("Quantization methods", _lines(method_lines(report.methods))),
-        _section("Largest drifts", _pictures(worst)),
+        _section("Largest drifts", picture_figures(worst)),
         _section("Joints", _joints(report)),
         _section("Artifacts", _artifacts(report)),
         _section("Not honoured", _shortfalls(report)),
@@ -269,37 +238,3 @@ def _fact(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: MISSING, True: "yes", False: "no"}[value]
     return escape(f"{value:.4g}" if isinstance(value, float) else str(value))
-
-
-def _pictures(worst: Sequence[WorstPicture]) -> str:
-    if not worst:
-        return ""
-    legend = " ".join(
-        f'<span class="swatch" style="background: rgb{colour}"></span> {name}'
-        for name, colour in (("float student", FLOAT_COLOUR), ("artifact", ARTIFACT_COLOUR))
-    )
-    return f'<p>{legend}</p>\n<div class="pictures">\n' + "\n".join(map(_figure, worst)) + "\n</div>"
-
-
-def _figure(worst: WorstPicture) -> str:
-    caption = escape(f"{worst.title}: a joint moved by {pixels(worst.drift_px)} px")
-    picture, scale = _scaled(worst.picture)
-    for keypoints, colour in ((worst.float_keypoints, FLOAT_COLOUR), (worst.artifact_keypoints, ARTIFACT_COLOUR)):
-        placed = keypoints * np.asarray([scale[0], scale[1], 1.0], np.float32)
-        picture = draw_skeleton(picture, placed, worst.skeleton, colour=colour)
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "JPEG", quality=_JPEG_QUALITY)
-    data = base64.b64encode(stream.getvalue()).decode("ascii")
-    return (
-        f'<figure><img alt="{caption}" width="{picture.shape[1]}" height="{picture.shape[0]}" '
-        f'src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
-    )
-
-
-def _scaled(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[float, float]]:
-    """Bring the longer side to the shown size; gives the picture and its x and y scale."""
-    height, width = picture.shape[:2]
-    factor = _PICTURE_SIDE / max(height, width)
-    new = (max(1, round(width * factor)), max(1, round(height * factor)))
-    resized = Image.fromarray(picture).resize(new, Image.Resampling.BICUBIC)
-    return np.asarray(resized, np.uint8), (new[0] / width, new[1] / height)

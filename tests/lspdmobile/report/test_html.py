@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lspdmobile.report.html import ARTIFACT_COLOUR, FLOAT_COLOUR, WorstPicture, render_html, write_html
+from lspdmobile.report.html import render_html, write_html
+from lspdmobile.report.pictures import ARTIFACT_COLOUR, FLOAT_COLOUR, WorstPicture
 from lspdmobile.report.schema import Report
 from lspdmobile.report.shortfalls import shortfall_entries
 from lspdmobile.report.style import PALETTES, TEXT_ON_BACKGROUND, style_sheet
