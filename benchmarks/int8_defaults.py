@@ -23,7 +23,7 @@ from lspdmobile.data.views import load_views
 from lspdmobile.errors import LspdmobileError
 from lspdmobile.measuring import measure, reference_of
 from lspdmobile.report.schema import ParityEntry
-from lspdmobile.report.tables import decibels, megabytes, pixels, points
+from lspdmobile.report.tables import MISSING, decibels, megabytes, pixels, points
 from lspdmobile.run import ExportRequest, export
 from lspdmobile.student import load_student
 from quantization.methods import parse_methods
@@ -107,14 +107,15 @@ def table_of(found: dict[str, Any]) -> Table:
     """Lay the files out, ours first."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("made by")
-    for heading in ("MB", "SNR dB", "drift px p95", "drop in points"):
+    for heading in ("MB", "SNR dB", "drift px p95", "drop in points", "95 %"):
         table.add_column(heading, justify="right")
     for row in found["rows"]:
         if "failed" in row:
-            table.add_row(row["name"], "failed", "", "", row["failed"])
+            table.add_row(row["name"], "failed", "", "", "", row["failed"])
             continue
+        interval = " to ".join(map(points, row["ci95"])) if row["ci95"] else MISSING
         cells = megabytes(row["bytes"]), decibels(row["snr_db"]), pixels(row["drift_px_p95"]), points(row["drop"])
-        table.add_row(row["name"], *cells)
+        table.add_row(row["name"], *cells, interval)
     return table
 
 
