@@ -1,8 +1,9 @@
 """The closed lists a user picks from: formats, backends, precisions, layouts, targets, verdicts, with their aliases.
 
-Precision names decode as: ``fp32`` and ``fp16`` say weights and activations alike; ``w8`` says 8-bit weights and float
-activations; ``wXaY`` says X-bit integer weights and Y-bit integer activations (static, calibrated); ``paletteX`` says
-that weights are X-bit indices into a table of floats, and activations float.
+Precision names decode as: ``fp32`` and ``fp16`` say weights and activations alike; ``wX`` says X-bit integer weights
+and float activations (``w4`` has 8 bits in depthwise and transposed convolutions); ``wXaY`` says X-bit integer weights and
+Y-bit integer activations (static, calibrated); ``paletteX`` says that weights are X-bit indices into a table of floats,
+and activations float.
 """
 
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ class Precision(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"
     W8 = "w8"
+    W4 = "w4"
     W8A8 = "w8a8"
     W8A16 = "w8a16"
     PALETTE6 = "palette6"

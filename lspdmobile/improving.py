@@ -1,4 +1,4 @@
-"""``--methods``: plans whose network was changed, or whose ranges were tuned, so that int8 costs less.
+"""``--methods``: plans whose network was changed, or whose ranges were tuned, so that rounding costs less.
 
 The methods (``quantization.methods``) take the calibration pictures and no labels. Every network that is quantized is
 improved once; its float artifacts stay the fused student's.
@@ -17,13 +17,11 @@ from lspdmobile.measuring import Progress
 from lspdmobile.preparing import Prepared
 from lspdmobile.report.methods import MethodEntry
 from lspdmobile.request import Pair
+from quantization.affine import INTEGER_WEIGHTS
 from quantization.methods import Method, prepare
 from quantization.methods.preparing import Prepared as Improved
 
 __all__ = ["improved", "method_entries"]
-
-_IMPROVED = (Precision.W8, Precision.W8A8, Precision.W8A16)
-
 
 def improved(
     sources: Mapping[Pair, Prepared],
@@ -33,7 +31,7 @@ def improved(
     seed: int,
     progress: Progress,
 ) -> dict[Pair, Prepared]:
-    """Apply methods to every plan with integer weights of 8 bits.
+    """Apply methods to every plan with integer weights.
 
     Args:
         sources: What the artifacts are made from.
@@ -48,7 +46,7 @@ def improved(
     known: dict[tuple[int, Precision], Improved] = {}
     found: dict[Pair, Prepared] = {}
     for pair, source in sources.items():
-        if not methods or pair[1] not in _IMPROVED:
+        if not methods or pair[1] not in INTEGER_WEIGHTS:
             found[pair] = source
             continue
         key = id(source.network), pair[1]

@@ -4,7 +4,8 @@ A grid of 8 bits represents ``real = scale * (integer - zero_point)`` for intege
 
 Activations (per tensor, asymmetric): the range is widened to hold 0, so that padding and ReLU are exact;
 ``scale = (high - low) / (quant_max - quant_min)`` and ``zero_point = quant_min - round(low / scale)``.
-Weights (per output channel, symmetric): ``zero_point = 0``, ``scale = max|w| / 127``, integers from -127 to 127.
+Weights (per output channel, symmetric): ``zero_point = 0``, ``scale = max|w| / n``, integers from -n to n, where n is
+127 for 8 bits and 7 for 4.
 Rounding is half to even, as in PyTorch, XNNPACK and Core ML.
 """
 
@@ -14,15 +15,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lspdmobile.choices import Precision
 from quantization.plan import TensorRange
 
 __all__ = [
+    "INTEGER_WEIGHTS",
     "SMALLEST_SCALE",
     "AffineGrid",
     "activation_grid",
     "dequantize",
+    "largest_weight",
     "quantize",
     "smallest_weight_scale",
+    "weight_bits",
     "weight_scales",
 ]
 
@@ -31,7 +36,9 @@ Floats = NDArray[np.floating[Any]]
 SMALLEST_SCALE: Final = 2.0**-23
 """Scales never go below this (float32's machine epsilon), so that an all-zero tensor still has a grid."""
 
-_WEIGHT_MAX: Final = 127
+INTEGER_WEIGHTS: Final = (Precision.W4, Precision.W8, Precision.W8A8, Precision.W8A16)
+"""Precisions whose weights are integers times a scale."""
+
 _BIAS_MAX: Final = 2.0**30
 
 
@@ -76,18 +83,43 @@ def activation_grid(observed: TensorRange, *, smallest_scale: float = SMALLEST_S
     return AffineGrid(scale=scale, zero_point=int(np.clip(zero_point, -128, 127)))
 
 
-def weight_scales(weight: Floats, *, smallest_scale: float = SMALLEST_SCALE) -> NDArray[np.float64]:
-    """Give the symmetric int8 scale of each output channel.
+def weight_bits(precision: Precision, channels: int) -> int:
+    """Give the bits of a layer's integer weights.
+
+    Under ``w4`` layers that read one channel for each output, above all depthwise ones, have 8: they hold few of a
+    network's weights, and no TFLite quantizer gives them fewer.
+
+    Args:
+        precision: One with integer weights.
+        channels: Input channels of an output, ``C_in / groups``.
+
+    Raises:
+        ValueError: The precision has no integer weights.
+    """
+    if precision not in INTEGER_WEIGHTS:
+        message = f"{precision} has no integer weights"
+        raise ValueError(message)
+    return 4 if precision is Precision.W4 and channels > 1 else 8
+
+
+def largest_weight(bits: int) -> int:
+    """Give the largest integer that a weight of so many bits may be; the smallest is its negative."""
+    return 2 ** (bits - 1) - 1
+
+
+def weight_scales(weight: Floats, *, bits: int = 8, smallest_scale: float = SMALLEST_SCALE) -> NDArray[np.float64]:
+    """Give the symmetric scale of each output channel.
 
     Args:
         weight: ``[C_out, ...]``.
+        bits: Of its integers.
         smallest_scale: Scale of a channel whose weights are all (nearly) zero.
 
     Returns:
         float64 ``[C_out]``.
     """
     largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1).astype(np.float64)
-    scales: NDArray[np.float64] = np.maximum(largest / _WEIGHT_MAX, smallest_scale)
+    scales: NDArray[np.float64] = np.maximum(largest / largest_weight(bits), smallest_scale)
     return scales
 
 

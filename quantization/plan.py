@@ -104,7 +104,7 @@ class QuantizationPlan:
         fields = {
             "schema_version": 1,
             "precision": self.precision.value,
-            "weights": {"bits": 8, "granularity": "per-channel", "symmetric": True} if self._integer else None,
+            "weights": self._weights(),
             "activations": self._activations(),
             "calibration_pictures": self.calibration_pictures,
             "calibration_sha256": self.calibration_sha256,
@@ -137,6 +137,13 @@ class QuantizationPlan:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             message = f"not a quantization plan ({type(error).__name__}: {error}); export again"
             raise BadInputError(message) from error
+
+    def _weights(self) -> dict[str, Any] | None:
+        """Describe integer weights; ``w4`` has 8 bits where a layer reads one channel for each output."""
+        grid = {"granularity": "per-channel", "symmetric": True}
+        if self.precision is Precision.W4:
+            return {"bits": 4, **grid, "bits_of_one_channel": 8}
+        return {"bits": 8, **grid} if self._integer or self.precision is Precision.W8 else None
 
     def _activations(self) -> dict[str, Any] | None:
         """Describe the activations: int8 asymmetric, int16 symmetric, or None for float."""

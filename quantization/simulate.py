@@ -4,7 +4,7 @@ The arithmetic is float32; every constant is what the file can hold of it: float
 the format's float type, weights of quantized layers are integers times such a scale.
 
 * ``w8a8``: the graph of :func:`quantization.graph.quantized_module`.
-* ``w8``: each layer's weights on their symmetric int8 grid, one scale ``max|w| / 127`` per output channel.
+* ``w8``, ``w4``: each layer's weights on their symmetric grid, one scale per output channel (``quantization.affine``).
 * ``palette6``, ``palette4``: each layer's weights as the caller read them from the file. The plan does not say what the
   tables hold, only that their entries are near the weights; that is for the reader to see.
 """
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from lspdmobile.choices import Precision
+from quantization.affine import largest_weight, weight_bits
 from quantization.graph import exported_module, quantized_module
 from quantization.plan import QuantizationPlan
 
@@ -27,7 +28,6 @@ _LAYERS: Final = ("aten.conv2d.default", "aten.linear.default")
 _QUANTIZE: Final = "quantized_decomposed.quantize_per_tensor.default"
 _DEQUANTIZE: Final = "quantized_decomposed.dequantize_per_tensor.default"
 _WEIGHTS: Final = "quantized_decomposed.dequantize_per_channel.default"
-_WEIGHT_MAX: Final = 127
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +56,10 @@ class Simulation:
         *,
         stored: torch.dtype,
         exact: frozenset[str],
-        quantizes_weights: bool = False,
+        rounded_to: Precision | None = None,
         weights: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self._interpreter = _Recorder(module, stored, exact, quantizes_weights=quantizes_weights, weights=weights or {})
+        self._interpreter = _Recorder(module, stored, exact, rounded_to=rounded_to, weights=weights or {})
         self.picture = next(node.name for node in module.graph.nodes if node.op == "placeholder")
 
     def run(self, picture: Tensor) -> tuple[dict[str, IntegerTensor], Tensor]:
@@ -94,13 +94,13 @@ def simulation(
         EnvironmentLacksError: torchao or executorch is absent.
         ValueError: The plan is of another precision.
     """
-    if plan.precision is Precision.W8:
-        return Simulation(exported_module(network, input_size), stored=stored, exact=exact, quantizes_weights=True)
+    if plan.precision in (Precision.W8, Precision.W4):
+        return Simulation(exported_module(network, input_size), stored=stored, exact=exact, rounded_to=plan.precision)
     if plan.precision is Precision.W8A8:
         return Simulation(quantized_module(network, plan, input_size), stored=stored, exact=exact)
     if plan.precision.palette_bits:
         return Simulation(exported_module(network, input_size), stored=stored, exact=exact, weights=weights)
-    message = f"a {plan.precision} plan has no simulation; w8, w8a8 and palettes have"
+    message = f"a {plan.precision} plan has no simulation; w8, w4, w8a8 and palettes have"
     raise ValueError(message)
 
 
@@ -126,14 +126,14 @@ class _Recorder(Interpreter):
         stored: torch.dtype,
         exact: frozenset[str],
         *,
-        quantizes_weights: bool,
+        rounded_to: Precision | None,
         weights: Mapping[str, Tensor],
     ) -> None:
         super().__init__(module)
         self.integers: dict[str, IntegerTensor] = {}
         self._stored, self._exact = stored, exact
         self._constants: dict[str, Any] = {}
-        self._weights = {node.args[1] for node in _layers(module)} if quantizes_weights else set()
+        self._rounded_to, self._weights = rounded_to, {node.args[1] for node in _layers(module)}
         self._given = {node.args[1]: weights[node.name] for node in _layers(module) if node.name in weights}
 
     def run_node(self, n: Node) -> Any:
@@ -163,14 +163,16 @@ class _Recorder(Interpreter):
             return self._given[node]
         exact = any(user.name in self._exact for user in node.users)
         held = value.detach().to(torch.float32 if exact else self._stored)
-        return _on_grid(held) if node in self._weights else held.float()
+        if self._rounded_to is None or node not in self._weights:
+            return held.float()
+        return _on_grid(held, largest_weight(weight_bits(self._rounded_to, held.shape[1])))
 
     def _rounded(self, value: Tensor | float) -> Tensor:
         return torch.as_tensor(value).to(self._stored).float()
 
 
-def _on_grid(weight: Tensor) -> Tensor:
+def _on_grid(weight: Tensor, largest: int) -> Tensor:
     """Quantize a layer's weight in its own type's arithmetic, as converters do; gives it back in float32."""
-    scale = weight.abs().flatten(1).amax(1).reshape(-1, *[1] * (weight.dim() - 1)) / _WEIGHT_MAX
-    integers = torch.where(scale > 0, weight / scale, 0.0).round().clamp(-_WEIGHT_MAX, _WEIGHT_MAX)
+    scale = weight.abs().flatten(1).amax(1).reshape(-1, *[1] * (weight.dim() - 1)) / largest
+    integers = torch.where(scale > 0, weight / scale, 0.0).round().clamp(-largest, largest)
     return (integers.float() * scale.float()).to(weight.dtype).float()

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.coreml.grids import sources
+from converters.coreml.integers import integer_faults
 from converters.coreml.mil.package import Program, read_program
 from converters.coreml.palettes import checked_weights
+from lspdmobile.choices import Precision
 from lspdmobile.deviation import Deviation, Tally
 
 if TYPE_CHECKING:
@@ -68,10 +70,14 @@ def deviation_of(
 
     weights, faults = dict[str, "Tensor"](), frozenset[str]()
     size = (pictures.shape[2], pictures.shape[3])
-    if plan.precision.palette_bits:
-        wanted, last = layer_weights(network, size)
-        found, faults = checked_weights(program, {name: weight.numpy() for name, weight in wanted.items()}, last)
-        weights = {name: torch.from_numpy(weight) for name, weight in found.items()}
+    if plan.precision is Precision.W4 or plan.precision.palette_bits:
+        named, last = layer_weights(network, size)
+        wanted = {name: weight.numpy() for name, weight in named.items()}
+        if plan.precision is Precision.W4:
+            faults = integer_faults(program, wanted, last)
+        else:
+            found, faults = checked_weights(program, wanted, last)
+            weights = {name: torch.from_numpy(weight) for name, weight in found.items()}
     exact = frozenset(v.name for op in program.operations for v in op.outputs if v.type.dtype.name == "float32")
     simulated = simulation(network, plan, size, stored=torch.float16, exact=exact, weights=weights)
     comparison = _Comparison(

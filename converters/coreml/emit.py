@@ -4,6 +4,7 @@
 fp32     float32 weights and arithmetic
 fp16     float16 weights and arithmetic; input and output stay float32
 w8       the fp16 program with int8 weights, per output channel, symmetric (iOS 16)
+w4       the same with int4 weights, but int8 ones in depthwise and transposed convolutions (iOS 18)
 w8a8     the plan's int8 grids as ``quantize``/``dequantize`` around each layer, int8 weights (iOS 17)
 palette6 the fp16 program with weights from tables of 64 values (iOS 16; finer with iOS 18)
 palette4 the same with tables of 16 values
@@ -55,6 +56,7 @@ _LOWEST_TARGET: Final = {
     Precision.FP32: 15,
     Precision.FP16: 15,
     Precision.W8: 16,
+    Precision.W4: 18,
     Precision.W8A8: 17,
     Precision.PALETTE6: 16,
     Precision.PALETTE4: 16,
@@ -202,7 +204,7 @@ def compute_precision(tools: Any, request: EmitRequest) -> Any:
     if not request.keep_fp32:
         return tools.precision.FLOAT32 if precision is Precision.FP32 else tools.precision.FLOAT16
     if not precision.may_compute_in_float16:
-        message = f"Core ML {precision}: operations can be kept in float32 in fp16, w8 and palettes only"
+        message = f"Core ML {precision}: operations can be kept in float32 in fp16, w8, w4 and palettes only"
         raise BadInputError(message)
     return tools.transform.FP16ComputePrecision(
         op_selector=lambda operation: not any(value.name in request.keep_fp32 for value in operation.outputs)

@@ -12,7 +12,7 @@ from converters.coreml.grids import given_name
 from converters.coreml.mil.constants import Constant
 from converters.coreml.mil.package import Operation, Program
 
-__all__ = ["LAYERS", "Palette", "checked_weights", "constant_behind", "palette_faults", "palette_of"]
+__all__ = ["LAYERS", "Palette", "checked_weights", "constant_behind", "layer_name", "palette_faults", "palette_of"]
 
 Numbers = NDArray[Any]
 
@@ -118,7 +118,7 @@ def checked_weights(
     from converters.coreml.mil.planning import constants_of
 
     makers = {value.name: operation for operation in program.operations for value in operation.outputs}
-    constants, outputs = constants_of(program), {value.name for value in program.outputs}
+    constants = constants_of(program)
     weights: dict[str, NDArray[np.float32]] = {}
     faults: set[str] = set()
     for operation in program.operations:
@@ -126,8 +126,7 @@ def checked_weights(
         palette = palette_of(makers[bound], makers) if isinstance(bound, str) and bound in makers else None
         if not isinstance(bound, str) or palette is None:
             continue
-        made = operation.outputs[0].name
-        layer, unpacked = last if made in outputs else given_name(made), constants[bound].value
+        layer, unpacked = layer_name(operation, program, last), constants[bound].value
         if layer not in wanted or isinstance(unpacked, str) or unpacked.shape != wanted[layer].shape:
             faults.add(f"{layer}: no layer of the network has weights {list(palette.shape)} under this name")
             continue
@@ -135,6 +134,12 @@ def checked_weights(
         faults.update(f"{layer}: {fault}" for fault in palette_faults(palette, weights[layer], wanted[layer]))
     faults.update(f"{layer}: its weights are no palette in the file" for layer in wanted.keys() - weights.keys())
     return weights, frozenset(faults)
+
+
+def layer_name(operation: Operation, program: Program, last: str) -> str:
+    """Give the network's name of the layer that an operation is; ``last`` is that of the one that gives the output."""
+    made = operation.outputs[0].name
+    return last if made in {value.name for value in program.outputs} else given_name(made)
 
 
 def constant_behind(bound: str | Constant, makers: Mapping[str, Operation]) -> Constant | None:

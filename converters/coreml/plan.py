@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from converters.coreml.integers import stored_as
 from converters.coreml.mil.constants import Constant
 from converters.coreml.mil.package import Operation, Program
 from converters.coreml.palettes import LAYERS, constant_behind, palette_of
@@ -39,28 +40,44 @@ def check_precision(
     Args:
         program: Read back from disk.
         precision: What was asked for.
-        integer_layers: How many layers must have int8 weights under ``w8a8``; every layer must under ``w8``, and every
-            layer must have a palette of that many bits under ``palette6`` and ``palette4``.
+        integer_layers: How many layers must have int8 weights under ``w8a8``; every layer must under ``w8`` and
+            ``w4``, and every layer must have a palette of that many bits under ``palette6`` and ``palette4``.
         float32_layers: Outputs of those that may have float32 weights under ``fp16``.
 
     Raises:
         ConversionError: A layer's weights are of another dtype, or ``w8a8`` has no quantized activations.
     """
-    dtypes = weight_dtypes(program)
-    floats = {Precision.FP32: "float32", Precision.FP16: "float16"}
-    expected = floats.get(precision, precision.value if precision.palette_bits else "int8")
-    wrong = {name: dtype for name, dtype in dtypes.items() if dtype != expected}
+    dtypes, expected = weight_dtypes(program), _expected_dtypes(program, precision)
+    wrong = {name: dtype for name, dtype in dtypes.items() if dtype != expected.get(name)}
     if precision is Precision.FP16:
         wrong = {name: dtype for name, dtype in wrong.items() if dtype != "float32" or name not in float32_layers}
     allowed = len(dtypes) - integer_layers if precision is Precision.W8A8 else 0
     if not dtypes or len(wrong) > allowed:
         examples = ", ".join(f"{name} ({dtype})" for name, dtype in list(wrong.items())[:3]) or "no layer has weights"
-        message = f"{program.path}: {precision} was asked for, but {len(wrong)} layers are not {expected}: {examples}"
+        promised = _in_words(precision)
+        message = f"{program.path}: {precision} was asked for, but {len(wrong)} layers are not {promised}: {examples}"
         raise ConversionError(message)
     kinds = Counter(operation.kind for operation in program.operations)
     if precision is Precision.W8A8 and kinds["quantize"] < integer_layers:
         message = f"{program.path}: {kinds['quantize']} quantized activations for {integer_layers} int8 layers"
         raise ConversionError(message)
+
+
+def _expected_dtypes(program: Program, precision: Precision) -> dict[str, str]:
+    """Give how every layer's weight has to be stored, by the name of the layer's output."""
+    makers, usual = _makers(program), _in_words(precision)
+    layers = (operation for operation in program.operations if operation.kind in LAYERS)
+    return {o.outputs[0].name: stored_as(o, makers) if precision is Precision.W4 else usual for o in layers}
+
+
+def _in_words(precision: Precision) -> str:
+    """Give how a precision stores weights."""
+    known = {
+        Precision.FP32: "float32",
+        Precision.FP16: "float16",
+        Precision.W4: "int4 (int8 of one channel)",
+    }
+    return known.get(precision, precision.value if precision.palette_bits else "int8")
 
 
 def too_large_for_float16(program: Program) -> tuple[str, ...]:

@@ -34,6 +34,10 @@ __all__ = ["SUFFIX", "emit", "misfit", "supported"]
 
 SUFFIX: str = ".pte"
 _MISSING: Final = "Missing out variants: {'quantized_decomposed"
+_WHY_NOT: Final = {
+    Precision.FP16: "XNNPACK stores its weights as float32",
+    Precision.W4: "XNNPACK takes 4-bit weights in linear layers only, with activations quantized on the fly",
+}
 _SUPPORTED: Final = dict.fromkeys((Precision.FP32, Precision.W8A8), Layout.NCHW)
 
 
@@ -102,11 +106,7 @@ class _Compiled:
 def _check(request: EmitRequest) -> None:
     precision = request.plan.precision
     if precision not in _SUPPORTED:
-        why = (
-            "XNNPACK stores its weights as float32"
-            if precision is Precision.FP16
-            else "the XNNPACK backend has no such"
-        )
+        why = _WHY_NOT.get(precision, "the XNNPACK backend has no such")
         message = f"ExecuTorch artifacts are not offered in {precision} ({why}); choose from {', '.join(_SUPPORTED)}"
         raise BadInputError(message)
     if fault := misfit(precision, request.layout):

@@ -54,11 +54,13 @@ _INT8_WEIGHTS: Final = {
 
 
 def supported() -> Mapping[Precision, Layout]:
-    """Give the precisions this format takes and each one's default layout: those of Core ML but palettes.
+    """Give the precisions this format takes and each one's default layout: those of Core ML but palettes and ``w4``.
 
-    ExecuTorch's Core ML backend is asked for weights by compile specs, which know integers only.
+    ExecuTorch's Core ML backend is asked for weights by compile specs, which know integers only, and one dtype for all
+    layers.
     """
-    return {precision: layout for precision, layout in coreml.supported().items() if precision.palette_bits is None}
+    left_out = (Precision.W4, Precision.PALETTE6, Precision.PALETTE4)
+    return {precision: layout for precision, layout in coreml.supported().items() if precision not in left_out}
 
 
 def misfit(precision: Precision, layout: Layout, deployment_target: str) -> str | None:

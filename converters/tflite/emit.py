@@ -35,26 +35,23 @@ from converters.tflite.readback import (
     require_plan,
     weight_shortfalls,
 )
+from converters.tflite.weights import channels_of, of_one_channel, require_weights
 from lspdmobile.artifact import Artifact, EmitRequest
 from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.errors import BadInputError, ConversionError, LspdmobileError
 from lspdmobile.shortfall import Shortfall
+from quantization.affine import weight_bits
 
 __all__ = ["SUFFIX", "emit", "misfit", "require_precision", "supported"]
 
 SUFFIX: str = ".tflite"
 
-_WEIGHTS: Final = {
-    Precision.FP32: "float32",
-    Precision.FP16: "float16",
-    Precision.W8: "int8",
-    Precision.W8A8: "int8",
-    Precision.W8A16: "int8",
-}
+_FLOATS: Final = {Precision.FP32: "float32", Precision.FP16: "float16"}
 _RESULTS: Final = {
     Precision.FP32: "float32",
     Precision.FP16: "float32",
     Precision.W8: "float32",
+    Precision.W4: "float32",
     Precision.W8A8: "int8",
     Precision.W8A16: "int16",
 }
@@ -62,7 +59,7 @@ _RESULTS: Final = {
 
 def supported() -> Mapping[Precision, Layout]:
     """Give the precisions and each one's default layout; TFLite kernels are NHWC throughout."""
-    return dict.fromkeys(_WEIGHTS, Layout.NHWC)
+    return dict.fromkeys(_RESULTS, Layout.NHWC)
 
 
 def misfit(precision: Precision, layout: Layout, deployment_target: str) -> str | None:  # noqa: ARG001
@@ -110,6 +107,8 @@ def emit(request: EmitRequest) -> Artifact:
     require_precision(written, precision, request.path, kept_float=ranges.kept_float)
     not_honoured = _not_honoured(written, float_model, precision, ranges)
     require_plan(not_honoured, request.path)
+    if precision in (Precision.W8, Precision.W4):
+        require_weights(written, float_model, precision, request.path)
     return Artifact(
         path=request.path,
         format=Format.TFLITE,
@@ -123,8 +122,8 @@ def emit(request: EmitRequest) -> Artifact:
 
 def _check(request: EmitRequest) -> None:
     precision = request.plan.precision
-    if precision not in _WEIGHTS:
-        message = f"TFLite has no {precision}; choose from {', '.join(_WEIGHTS)}"
+    if precision not in _RESULTS:
+        message = f"TFLite has no {precision}; choose from {', '.join(_RESULTS)}"
         raise BadInputError(message)
     if request.network.training:
         message = "the network is in training mode; call eval() first"
@@ -176,7 +175,8 @@ def _fault(model: Any, name: str, operator: Any, graph: Any, precision: Precisio
         return None
     result = graph.tensors[operator.outputs[0]]
     found = dtype_name(weight), dtype_name(result)
-    wanted = _WEIGHTS[precision], _RESULTS[precision]
+    stored = _FLOATS.get(precision) or f"int{weight_bits(precision, channels_of(name, weight))}"
+    wanted = stored, _RESULTS[precision]
     if found == wanted:
         return None
     return f"{tensor_name(result)} ({found[0]} weights and {found[1]} results, not {wanted[0]} and {wanted[1]})"
@@ -184,7 +184,7 @@ def _fault(model: Any, name: str, operator: Any, graph: Any, precision: Precisio
 
 def _quantize(float_content: bytes, precision: Precision, ranges: TensorRanges) -> bytes:
     """Rewrite a float file with ai-edge-quantizer; give the file's bytes."""
-    recipe = recipe_for(precision, ranges.kept_float)
+    recipe = recipe_for(precision, ranges.kept_float, eight_bits=of_one_channel(read_model(float_content)))
     from ai_edge_quantizer.quantizer import Quantizer
 
     statistics = {
@@ -200,7 +200,9 @@ def _quantize(float_content: bytes, precision: Precision, ranges: TensorRanges) 
 
 
 def _notes(model: Any, precision: Precision, ranges: TensorRanges) -> tuple[str, ...]:
-    """Say what the file does not honour of a static integer plan."""
+    """Say what the file does not honour of a static integer plan, and which kernels it needs."""
+    if precision is Precision.W4:
+        return ("XNNPACK takes no int4 weights: these layers run on TFLite's built-in kernels, slower on a CPU",)
     if not precision.is_static_integer:
         return ()
     notes: list[str] = []

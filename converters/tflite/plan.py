@@ -60,11 +60,13 @@ class TensorRanges:
     kept_float: tuple[str, ...] = ()
 
 
-def recipe_for(precision: Precision, kept_float: Iterable[str] = ()) -> Any:
+def recipe_for(precision: Precision, kept_float: Iterable[str] = (), *, eight_bits: Iterable[str] = ()) -> Any:
     """Give ai-edge-quantizer's recipe; weights are symmetric and per channel, input and output stay float32.
 
     - ``fp16``: convolution weights stored as float16, computed in float.
     - ``w8``: weights stored as int8 and dequantized before use (weight-only), so activations are never rounded.
+    - ``w4``: the same with int4 in ``CONV_2D`` and ``FULLY_CONNECTED``, the only layers that the quantizer has it for;
+      but for those that give the tensors of ``eight_bits``.
     - ``w8a8``, ``w8a16``: static; int8 weights, int8 asymmetric or int16 symmetric activations; but for the operators
       that give the tensors of ``kept_float``.
 
@@ -90,6 +92,12 @@ def recipe_for(precision: Precision, kept_float: Iterable[str] = ()) -> Any:
             )
         case Precision.W8:
             manager.add_weight_only_config(**everything, num_bits=8)
+        case Precision.W4:
+            manager.add_weight_only_config(**everything, num_bits=8)
+            for kind in (TFLOperationName.CONV_2D, TFLOperationName.FULLY_CONNECTED):
+                manager.add_weight_only_config(regex=".*", operation_name=kind, num_bits=4)
+                for name in eight_bits:
+                    manager.add_weight_only_config(regex=_only(name), operation_name=kind, num_bits=8)
         case Precision.W8A8 | Precision.W8A16:
             bits = 8 if precision is Precision.W8A8 else 16
             manager.add_static_config(**everything, activation_num_bits=bits, weight_num_bits=8)
@@ -97,14 +105,17 @@ def recipe_for(precision: Precision, kept_float: Iterable[str] = ()) -> Any:
                 manager.add_quantization_config(".*", border, algorithm_key=AlgorithmName.NO_QUANTIZE)
             for name in kept_float:
                 manager.add_quantization_config(
-                    f"^{re.escape(name)};?$",
-                    TFLOperationName.ALL_SUPPORTED,
-                    algorithm_key=AlgorithmName.NO_QUANTIZE,
+                    _only(name), TFLOperationName.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
                 )
         case _:
             message = f"{precision} needs no recipe"
             raise ValueError(message)
     return manager.get_quantization_recipe()
+
+
+def _only(name: str) -> str:
+    """Give the pattern of the operator whose result has this name."""
+    return f"^{re.escape(name)};?$"
 
 
 def tensor_ranges(

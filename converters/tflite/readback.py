@@ -1,6 +1,7 @@
 """What a written integer file holds of its plan, layer by layer: grids, weights, biases, operators in float."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +19,12 @@ from quantization.plan import TensorRange
 __all__ = [
     "BORDER",
     "CONVOLUTIONS",
+    "Layer",
     "activation_grids",
     "activation_shortfalls",
     "float_shortfalls",
+    "layers",
+    "numbers",
     "plain_names",
     "require_plan",
     "unexplained",
@@ -39,6 +43,24 @@ _KEEPS_GRID: Final = PASSES_RANGE_ON | frozenset(
 )
 _ONE_GRID: Final = frozenset({"CONCATENATION", "MAXIMUM", "MINIMUM", "PACK", "SELECT", "SELECT_V2"})
 _UNEXPLAINED: Final = "no rule of the quantizer explains it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """An operator with constant weights.
+
+    Attributes:
+        name: Of its result.
+        kind: Of operator.
+        weight, bias: Their tensors; no bias is None.
+        axis: Of the weight's output channels.
+    """
+
+    name: str
+    kind: str
+    weight: Any
+    bias: Any
+    axis: int
 
 
 def plain_names(model: Any) -> dict[str, str]:
@@ -146,12 +168,13 @@ def weight_shortfalls(model: Any, float_model: Any) -> Iterator[Shortfall]:
         model: Read back from disk.
         float_model: What was quantized.
     """
-    layers = {name: (weight, bias) for name, weight, bias, _ in _layers(float_model)}
-    for name, weight, bias, axis in _layers(model):
-        if name not in layers or dtype_name(weight) != "int8":
+    floats_of = {layer.name: (layer.weight, layer.bias) for layer in layers(float_model)}
+    for layer in layers(model):
+        name, weight, bias, axis = layer.name, layer.weight, layer.bias, layer.axis
+        if name not in floats_of or dtype_name(weight) != "int8":
             continue
-        floats, float_bias = layers[name]
-        wanted = weight_scales(np.moveaxis(_numbers(float_model, floats), axis, 0))
+        floats, float_bias = floats_of[name]
+        wanted = weight_scales(np.moveaxis(numbers(float_model, floats), axis, 0))
         scales = np.broadcast_to(np.asarray(weight.quantization.scale, np.float64), wanted.shape)
         off = np.abs(scales / wanted - 1)
         if np.any(np.asarray(weight.quantization.zeroPoint) != 0) or off.max() > _TOLERANCE:
@@ -168,15 +191,15 @@ def weight_shortfalls(model: Any, float_model: Any) -> Iterator[Shortfall]:
 
 def _have_biases(off: NDArray[np.float64], float_model: Any, bias: Any) -> bool:
     """Whether the channels whose scale differs have a bias at all."""
-    values = _numbers(float_model, bias) if bias is not None else np.zeros(len(off))
+    values = numbers(float_model, bias) if bias is not None else np.zeros(len(off))
     return bool(np.all(values[off > _TOLERANCE] != 0))
 
 
 def _bias_shortfall(model: Any, name: str, bias: Any, float_model: Any, float_bias: Any) -> Iterator[Shortfall]:
     if bias is None or float_bias is None or bias.quantization is None or bias.quantization.scale is None:
         return
-    scales, wanted = np.asarray(bias.quantization.scale, np.float64), _numbers(float_model, float_bias)
-    found = _numbers(model, bias) * scales
+    scales, wanted = np.asarray(bias.quantization.scale, np.float64), numbers(float_model, float_bias)
+    found = numbers(model, bias) * scales
     off = np.abs(found - wanted) / scales
     worst = int(off.argmax())
     if off[worst] > 1 + np.abs(wanted[worst] / scales[worst]) * 2.0**-23:
@@ -217,18 +240,24 @@ def _makers(model: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
     }
 
 
-def _layers(model: Any) -> Iterator[tuple[str, Any, Any, int]]:
-    """Yield name, weight, bias (or None) and output-channel axis of every layer with constant weights."""
+def layers(model: Any) -> Iterator[Layer]:
+    """Yield every layer with constant weights."""
     plain = plain_names(model)
     for kind, operator, graph in operators(model):
         if kind in CONVOLUTIONS and (weight := constant_behind(model, graph, operator.inputs[1])) is not None:
             last = operator.inputs[2] if kind != "TRANSPOSE_CONV" and len(operator.inputs) > 2 else -1
             bias = constant_behind(model, graph, last) if last >= 0 else None
-            name = tensor_name(graph.tensors[operator.outputs[0]])
-            yield plain.get(name, name), weight, bias, 3 if kind == "DEPTHWISE_CONV_2D" else 0
+            axis, name = 3 if kind == "DEPTHWISE_CONV_2D" else 0, tensor_name(graph.tensors[operator.outputs[0]])
+            yield Layer(name=plain.get(name, name), kind=kind, weight=weight, bias=bias, axis=axis)
 
 
-def _numbers(model: Any, tensor: Any) -> NDArray[np.float64]:
+def numbers(model: Any, tensor: Any) -> NDArray[np.float64]:
+    """Give the values of a constant; int4 ones are two to a byte, the first in its lower half."""
     data = bytes(model.buffers[tensor.buffer].data)
-    values: NDArray[Any] = np.frombuffer(data, np.dtype(dtype_name(tensor))).reshape(tensor.shape)
-    return values.astype(np.float64)
+    if dtype_name(tensor) != "int4":
+        values: NDArray[Any] = np.frombuffer(data, np.dtype(dtype_name(tensor)))
+    else:
+        pairs = np.frombuffer(data, np.int8)
+        halves = np.stack([np.left_shift(pairs, 4), pairs], axis=1).ravel()
+        values = np.right_shift(halves, 4)[: np.prod(tensor.shape)]
+    return values.reshape(tensor.shape).astype(np.float64)

@@ -84,7 +84,7 @@ def equalize(network: nn.Module, pictures: NDArray[np.float32], *, precision: Pr
     program = exported_module(network, size)
     classes = channel_classes(program)
     seen = measured(program, classes, pictures, seed=seed)
-    model = NoiseModel(program, classes, seen, activation_steps=_ACTIVATION_STEPS.get(precision))
+    model = NoiseModel(program, classes, seen, precision=precision, activation_steps=_ACTIVATION_STEPS.get(precision))
     factors = model.quietest()
     changed = scaled(network, classes, factors)
     moved = {

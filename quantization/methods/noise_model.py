@@ -1,12 +1,12 @@
-"""How much noise 8-bit rounding brings into the heatmaps, as a function of the factors of channels.
+"""How much noise rounding brings into the heatmaps, as a function of the factors of channels.
 
 A class ``k`` of channels (``channels``) is divided by ``s[k]``. Rounding to steps of ``d`` makes noise of variance
 ``d^2 / 12``. In units of the network as it was:
 
 * Tensor ``t`` has ``d[t] = (max high[c] / s[c] - min low[c] / s[c]) / 255`` over its channels, so its channel ``c``
   carries the noise ``s[c]^2 d[t]^2 / 12`` wherever it is not 0, which every grid holds.
-* Row ``o`` of a layer has ``d[o] = max_c |W[o, c]| s[c] / 127``, so its weight for channel ``c`` carries the noise
-  ``d[o]^2 / 12 / s[c]^2``, at all positions and on all pictures the same.
+* Row ``o`` of a layer has ``d[o] = max_c |W[o, c]| s[c] / n``, n 127 for weights of 8 bits and 7 for 4, so its weight
+  for channel ``c`` carries the noise ``d[o]^2 / 12 / s[c]^2``, at all positions and on all pictures the same.
 
 What noise of a number ``x`` does to the heatmaps ``h`` is, to first order, its variance times ``g = sum |dh / dx|^2``,
 which is the mean square of ``d(r . h) / dx`` for random ``r`` of variance 1: one backward pass for each picture. Summed
@@ -26,7 +26,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
+from lspdmobile.choices import Precision
 from lspdmobile.fusion.executing import tensors_in
+from quantization.affine import largest_weight, weight_bits
 from quantization.methods.channels import ChannelClasses
 from quantization.methods.layers import Layer, activation_of
 
@@ -72,12 +74,14 @@ class Measured:
 class _Reader:
     """How a layer's rows read classes.
 
-    ``peaks`` ``[G, O, I]`` are its largest weights over taps, ``reach`` ``[G, O, I]`` what their noise does.
+    ``peaks`` ``[G, O, I]`` are its largest weights over taps, ``reach`` ``[G, O, I]`` what their noise does;
+    ``largest`` is the largest integer of its weights.
     """
 
     members: Tensor
     peaks: Tensor
     reach: Tensor
+    largest: int
 
 
 class NoiseModel:
@@ -87,6 +91,7 @@ class NoiseModel:
         program: The exported program.
         classes: Of its channels.
         measured: Over the calibration pictures.
+        precision: Says how many bits weights have.
         activation_steps: 255 for int8 activations, 65534 for int16, None for float ones.
     """
 
@@ -96,12 +101,13 @@ class NoiseModel:
         classes: ChannelClasses,
         measured: Measured,
         *,
+        precision: Precision,
         activation_steps: int | None,
     ) -> None:
         weights = program.state_dict()
         self._fixed, self._steps = classes.fixed, activation_steps
         self._readers = [
-            _reader(layer, weights[layer.weight], measured.weights[layer.name], classes)
+            _reader(layer, weights[layer.weight], measured.weights[layer.name], classes, precision)
             for layer in classes.layers
             if layer.source in classes.of
         ]
@@ -114,7 +120,7 @@ class NoiseModel:
         total = torch.zeros((), dtype=torch.float64)
         for reader in self._readers:
             of_channel = factors[reader.members].reshape(reader.peaks.shape[0], 1, -1)
-            steps = (reader.peaks * of_channel).amax(2, keepdim=True) / 127
+            steps = (reader.peaks * of_channel).amax(2, keepdim=True) / reader.largest
             total = total + (steps.square() * reader.reach / of_channel.square()).sum()
         if self._steps is not None:
             for members, moments in self._tensors:
@@ -209,10 +215,11 @@ class _Recorder(Interpreter):
         return result
 
 
-def _reader(layer: Layer, weight: Tensor, reach: Tensor, classes: ChannelClasses) -> _Reader:
+def _reader(layer: Layer, weight: Tensor, reach: Tensor, classes: ChannelClasses, precision: Precision) -> _Reader:
     by_group = (layer.groups, -1, weight.shape[1])
     return _Reader(
         members=torch.from_numpy(classes.of[layer.source]),
         peaks=weight.detach().double().abs().flatten(2).amax(2).reshape(by_group),
         reach=reach.reshape(by_group),
+        largest=largest_weight(weight_bits(precision, weight.shape[1])),
     )

@@ -21,6 +21,7 @@ from torch import nn
 
 from lspdmobile.choices import Precision
 from lspdmobile.errors import BadInputError, GateFailedError
+from quantization.affine import INTEGER_WEIGHTS
 from quantization.calibrate import calibrate
 from quantization.methods.bias_correction import correct_biases
 from quantization.methods.equalization import equalize
@@ -97,7 +98,7 @@ def prepare(
 
     Args:
         network: Fused float student in eval mode.
-        plan: Made from it; ``w8``, ``w8a8`` or ``w8a16``. Others come back as they are.
+        plan: Made from it; ``w4``, ``w8``, ``w8a8`` or ``w8a16``. Others come back as they are.
         pictures: Normalised calibration inputs, at least 2; no labels are needed. Ranges are calibrated on all of them,
             the rest is done on at most 64, evenly spaced.
         methods: Which; their order is that of :class:`Method`, whatever the order here.
@@ -109,8 +110,8 @@ def prepare(
         BadInputError: There are fewer than two pictures, or the plan is another network's.
         EnvironmentLacksError: torchao or executorch is absent.
     """
-    if plan.precision not in (Precision.W8, Precision.W8A8, Precision.W8A16):
-        skipped = f"methods are for integer weights of 8 bits, not {plan.precision}"
+    if plan.precision not in INTEGER_WEIGHTS:
+        skipped = f"methods are for integer weights, not {plan.precision}"
         return Prepared(network=network, plan=plan, records=tuple(_skipped(m, skipped) for m in _ordered(methods)))
     if len(pictures) < _FEWEST_PICTURES:
         message = (

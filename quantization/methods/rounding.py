@@ -12,11 +12,11 @@ for ``w8a8``: their rounding is noise that no weight can undo, and a search that
 every precision. Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization" (arXiv 2004.10568),
 equations 21 to 25; the division by the error of nearest rounding makes one weight of the second term fit every layer.
 
-Every emitter takes the scale ``s = max|w| / 127`` of an output channel from the weights. So each channel's largest
-weight stays as it is, on 127, and emitters find the same scale and, by rounding to nearest, exactly these integers.
-A layer whose output is not closer on pictures left out is rounded to nearest. Either way its bias then takes up the
-mean of what is left (``bias_correction``), before the next layer is looked at: done after all of them it would take
-from under the later ones what they were fitted to.
+Every emitter takes the scale ``s = max|w| / n`` of an output channel from the weights, n 127 for 8 bits and 7 for 4. So
+each channel's largest weight stays as it is, on n, and emitters find the same scale and, by rounding to nearest,
+exactly these integers. A layer whose output is not closer on pictures left out is rounded to nearest. Either way its
+bias then takes up the mean of what is left (``bias_correction``), before the next layer is looked at: done after all of
+them it would take from under the later ones what they were fitted to.
 """
 
 from collections.abc import Callable, Sequence
@@ -108,7 +108,7 @@ def round_weights(
     records: list[LayerRounding] = []
     for done, layer in enumerate(simulation.layers):
         read, gives = found.values(simulation.source(layer)), wanted.values(layer.name)
-        grid = WeightGrid.of(trained[layer.weight], simulation.scales[layer.name])
+        grid = WeightGrid.of(trained[layer.weight], simulation.scales[layer.name], simulation.largest(layer))
         weight, record = _rounded(simulation, layer, grid, (read, gives), settings=settings, generator=generator)
         records.append(record)
         if weight is not None:

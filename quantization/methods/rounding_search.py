@@ -17,7 +17,6 @@ from quantization.methods.layers import argument, kind_of
 
 __all__ = ["RoundingSettings", "Samples", "WeightGrid", "samples_of", "searched", "stretched_sigmoid"]
 
-_WEIGHT_MAX: Final = 127
 _STRETCH: Final = (1.2, -0.1)
 _BETA: Final = (20.0, 2.0)
 _SAME_SCALE: Final = 1e-4
@@ -55,25 +54,28 @@ class WeightGrid:
         scale: Of each output channel, ready to multiply the weight.
         floor: Largest integers that are not above the weights over their scale.
         free: Which of them may go up. Not a channel's largest weight, which gives the scale, and nothing of a channel
-            of zeros or of one whose scale is not ``max|w| / 127``.
+            of zeros or of one whose scale does not put that weight on the largest integer.
+        largest: Integer, 127 for 8 bits.
     """
 
     weight: Tensor
     scale: Tensor
     floor: Tensor
     free: Tensor
+    largest: int
 
     @classmethod
-    def of(cls, weight: Tensor, scales: Tensor) -> "WeightGrid":
-        """Make the grid of ``[C_out, ...]`` with scales ``[C_out]``."""
+    def of(cls, weight: Tensor, scales: Tensor, largest: int) -> "WeightGrid":
+        """Make the grid of ``[C_out, ...]`` with scales ``[C_out]`` and integers up to ``largest``."""
         scale = scales.reshape(-1, *[1] * (weight.dim() - 1))
-        largest = weight.abs().flatten(1).amax(1)
-        ours = (largest > 0) & ((scales * _WEIGHT_MAX - largest).abs() <= _SAME_SCALE * largest)
+        reach = weight.abs().flatten(1).amax(1)
+        ours = (reach > 0) & ((scales * largest - reach).abs() <= _SAME_SCALE * reach)
         peak = torch.zeros_like(weight.flatten(1), dtype=torch.bool)
         peak.scatter_(1, weight.abs().flatten(1).argmax(1, keepdim=True), value=True)
         free = ~peak.reshape(weight.shape) & ours.reshape(scale.shape)
         nearest = (weight / scale).round()
-        return cls(weight=weight, scale=scale, floor=torch.where(free, (weight / scale).floor(), nearest), free=free)
+        floor = torch.where(free, (weight / scale).floor(), nearest)
+        return cls(weight=weight, scale=scale, floor=floor, free=free, largest=largest)
 
     @property
     def shares(self) -> Tensor:
@@ -82,17 +84,17 @@ class WeightGrid:
 
     def integers(self, lifts: Tensor) -> Tensor:
         """Give the integers for lifts of 0 to 1; those that are not free stay."""
-        return (self.floor + lifts * self.free).clamp(-_WEIGHT_MAX, _WEIGHT_MAX)
+        return (self.floor + lifts * self.free).clamp(-self.largest, self.largest)
 
     def nearest(self) -> Tensor:
         """Give the lifts of rounding to nearest."""
         return ((self.weight / self.scale).round() - self.floor).clamp(0, 1)
 
     def weights(self, lifts: Tensor) -> Tensor:
-        """Give float weights exactly on the grid; 127 steps are the channel's largest weight itself."""
+        """Give float weights exactly on the grid; the largest integer is the channel's largest weight itself."""
         integers = self.integers(lifts)
-        largest = self.weight.abs().flatten(1).amax(1).reshape(self.scale.shape)
-        on_grid = torch.where(integers.abs() == _WEIGHT_MAX, integers.sign() * largest, integers * self.scale)
+        reach = self.weight.abs().flatten(1).amax(1).reshape(self.scale.shape)
+        on_grid = torch.where(integers.abs() == self.largest, integers.sign() * reach, integers * self.scale)
         whole = self.free.flatten(1).any(1).reshape(self.scale.shape)
         return torch.where(whole, on_grid, self.weight)
 

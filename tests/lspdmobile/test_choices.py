@@ -67,7 +67,7 @@ def test_file_suffixes_are_what_users_of_the_formats_expect() -> None:
 def test_palettes_are_float_precisions_with_as_many_bits_as_their_names_say() -> None:
     assert {p.value: p.palette_bits for p in Precision if p.palette_bits} == {"palette6": 6, "palette4": 4}
     half = [p for p in Precision if p.may_compute_in_float16]
-    assert half == [Precision.FP16, Precision.W8, Precision.PALETTE6, Precision.PALETTE4]
+    assert half == [Precision.FP16, Precision.W8, Precision.W4, Precision.PALETTE6, Precision.PALETTE4]
 
 
 def test_only_integer_activations_need_calibration() -> None:

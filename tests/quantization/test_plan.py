@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from lspdmobile.choices import Estimator, Precision
+from lspdmobile.choices import Estimator, Precision, parse_precisions
 from lspdmobile.errors import BadInputError
 from quantization.plan import Estimation, QuantizationPlan, TensorRange
 
@@ -12,6 +12,28 @@ def test_a_plan_survives_its_file() -> None:
     ranges = {"relu": TensorRange(low=0.0, high=1.5), "add_1": TensorRange(low=-2.0, high=0.1)}
     plan = QuantizationPlan(precision=Precision.W8A8, ranges=ranges, calibration_pictures=2, calibration_sha256="ab")
     assert QuantizationPlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+@pytest.mark.parametrize("name", ["fp32", "fp16", "w8", "w4", "w8a8", "w8a16", "palette6", "palette4"])
+def test_every_recipe_survives_its_file(name: str) -> None:
+    (precision,) = parse_precisions(name)
+    ranges = {"relu": TensorRange(low=0.0, high=1.5)} if precision.is_static_integer else {}
+    plan = QuantizationPlan(precision=precision, ranges=ranges, calibration_sha256="ab")
+    fields = json.loads(json.dumps(plan.to_dict()))
+    assert fields["precision"] == name
+    assert QuantizationPlan.from_dict(fields) == plan
+
+
+def test_a_plan_says_how_many_bits_weights_and_activations_have() -> None:
+    def bits(what: str, precision: Precision) -> int | None:
+        described = QuantizationPlan(precision=precision).to_dict()[what]
+        return described["bits"] if described else None
+
+    weights = {p.value: bits("weights", p) for p in Precision}
+    palettes = {"palette6": None, "palette4": None}
+    assert weights == {"fp32": None, "fp16": None, "w8": 8, "w4": 4, "w8a8": 8, "w8a16": 8, **palettes}
+    activations = {p.value: number for p in Precision if (number := bits("activations", p))}
+    assert activations == {"w8a8": 8, "w8a16": 16}
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,8 @@ def packages(
     paths: dict[Precision, Path] = {}
     for precision in coreml.supported():
         paths[precision] = folder / f"tiny_{precision.file_suffix}.mlpackage"
-        coreml.emit(request_for(precision, paths[precision]))
+        target = "iOS18" if precision is Precision.W4 else "iOS17"
+        coreml.emit(request_for(precision, paths[precision], deployment_target=target))
     return paths
 
 

@@ -24,11 +24,13 @@ Floats = NDArray[np.float32]
 RequestFor = Callable[..., EmitRequest]
 
 # Of random networks. An int8 step is 1/127 of the largest value: each of 6 to 32 layers adds noise of about 1 percent.
-# Of 16 entries evenly spaced over the weights' range, which k-means betters, the noise is 7 percent a layer.
+# Of 16 entries evenly spaced over the weights' range, which k-means betters, the noise is 7 percent a layer;
+# so it is of int4.
 LARGEST_ERROR = {
     Precision.FP32: 1e-5,
     Precision.FP16: 5e-3,
     Precision.W8: 0.1,
+    Precision.W4: 0.4,
     Precision.W8A8: 0.1,
     Precision.PALETTE6: 0.1,
     Precision.PALETTE4: 0.4,
@@ -140,6 +142,7 @@ def test_deployment_targets(
     [
         (Precision.W8A8, {"deployment_target": "iOS16"}, "w8a8 needs a minimum deployment target of iOS17 or later"),
         (Precision.W8, {"deployment_target": "iOS15"}, "w8 needs a minimum deployment target of iOS16 or later"),
+        (Precision.W4, {}, "w4 needs a minimum deployment target of iOS18 or later"),
         (Precision.PALETTE4, {"deployment_target": "iOS15"}, "palette4 needs a minimum deployment target of iOS16"),
         (Precision.FP16, {"deployment_target": "iOS14"}, "fp16 needs a minimum deployment target of iOS15 or later"),
         (Precision.FP16, {"deployment_target": "Symbian"}, "not 'Symbian'"),

@@ -44,10 +44,10 @@ def embedded(artifact: Artifact) -> Any:
     return only_program(artifact.path, read_program(artifact.path))
 
 
-def test_what_is_offered_is_what_core_ml_takes_but_palettes() -> None:
+def test_what_is_offered_is_what_core_ml_takes_but_palettes_and_w4() -> None:
     offered = executorch_coreml.supported()
-    assert offered == {p: layout for p, layout in coreml.supported().items() if p.palette_bits is None}
-    assert set(coreml.supported()) - set(offered) == {Precision.PALETTE6, Precision.PALETTE4}
+    assert set(coreml.supported()) - set(offered) == {Precision.W4, Precision.PALETTE6, Precision.PALETTE4}
+    assert offered == {p: layout for p, layout in coreml.supported().items() if p in offered}
 
 
 def test_the_artifact_says_what_was_written(world: "World", emitted: Emitted) -> None:

@@ -47,6 +47,10 @@ def test_weight_bytes_follow_from_the_parameters(world: "World", emitted: dict[P
     assert bytes_of[Precision.FP16]["float16"] == 2 * weights
     assert bytes_of[Precision.FP16]["float32"] == 4 * biases
     assert bytes_of[Precision.W8]["int8"] == weights
+    depthwise = sum(p.numel() for p in world.network.parameters() if p.ndim == 4 and p.shape[1] == 1)
+    assert bytes_of[Precision.W4]["int4"] == (weights - depthwise) // 2
+    assert bytes_of[Precision.W4]["int8"] == depthwise
+    assert bytes_of[Precision.W4]["float32"] == 4 * biases
     assert bytes_of[Precision.W8A16]["int64"] == 8 * biases
 
 

@@ -17,10 +17,13 @@ from quantization.plan import QuantizationPlan
 SIZE = (12, 12)
 
 
-def model_of(network: nn.Module, pictures: NDArray[np.float32], steps: int | None) -> NoiseModel:
+def model_of(
+    network: nn.Module, pictures: NDArray[np.float32], steps: int | None, precision: Precision = Precision.W8A8
+) -> NoiseModel:
     program = exported_module(network, (pictures.shape[2], pictures.shape[3]))
     classes = channel_classes(program)
-    return NoiseModel(program, classes, measured(program, classes, pictures, seed=0), activation_steps=steps)
+    seen = measured(program, classes, pictures, seed=0)
+    return NoiseModel(program, classes, seen, precision=precision, activation_steps=steps)
 
 
 def chain() -> nn.Sequential:
@@ -62,7 +65,7 @@ def test_the_quietest_factor_of_the_chain_evens_its_channels_out() -> None:
     assert (factors[model._fixed] == 1).all()
 
 
-@pytest.mark.parametrize("precision", [Precision.W8A8, Precision.W8])
+@pytest.mark.parametrize("precision", [Precision.W8A8, Precision.W8, Precision.W4])
 def test_the_forecast_is_within_three_decibels_of_the_rounded_network(
     network: nn.Module, pictures: NDArray[np.float32], precision: Precision
 ) -> None:
@@ -73,7 +76,7 @@ def test_the_forecast_is_within_three_decibels_of_the_rounded_network(
         wanted = torch.cat([network(each[None]) for each in inputs])
         found = torch.cat([rounded(each[None]) for each in inputs])
     noise = float((found - wanted).square().sum() / wanted.square().sum())
-    model = model_of(network, pictures, 255 if precision is Precision.W8A8 else None)
+    model = model_of(network, pictures, 255 if precision is Precision.W8A8 else None, precision)
     forecast = model.noise_of(np.ones(len(model._fixed)))
     assert abs(10 * np.log10(forecast / noise)) < 3
 

@@ -30,7 +30,7 @@ def integers_of(weight: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def test_a_grid_keeps_each_channels_largest_weight_and_floors_the_others() -> None:
     weight = torch.tensor([[127.0, 3.6, -3.6], [-12.7, 0.53, 12.7], [0.0, 0.0, 0.0]])
-    grid = WeightGrid.of(weight, torch.tensor([1.0, 0.1, 1.0]))
+    grid = WeightGrid.of(weight, torch.tensor([1.0, 0.1, 1.0]), 127)
     assert grid.free.tolist() == [[False, True, True], [False, True, True], [False, False, False]]
     assert grid.floor.tolist() == [[127, 3, -4], [-127, 5, 127], [0, 0, 0]]
     assert grid.integers(grid.nearest()).tolist() == [[127, 4, -4], [-127, 5, 127], [0, 0, 0]]
@@ -41,7 +41,7 @@ def test_a_grid_keeps_each_channels_largest_weight_and_floors_the_others() -> No
 def test_a_channel_whose_scale_is_not_its_own_keeps_its_weights() -> None:
     # A large bias widens the scale of a channel of small weights; its integers are for the emitters to find.
     weight = torch.tensor([[1.0, 0.3], [1.0, 0.3]])
-    grid = WeightGrid.of(weight, torch.tensor([1 / 127, 0.5]))
+    grid = WeightGrid.of(weight, torch.tensor([1 / 127, 0.5]), 127)
     assert torch.equal(grid.weights(torch.ones(2, 2))[1], weight[1])
     assert not torch.equal(grid.weights(torch.ones(2, 2))[0], weight[0])
 
@@ -62,7 +62,7 @@ def test_the_search_finds_the_best_of_all_roundings() -> None:
     node = next(n for n in torch.export.export(layer, (inputs[0],)).module().graph.nodes if kind_of(n) == "conv2d")
     with torch.no_grad():
         gives = [layer(each) for each in inputs]
-    grid = WeightGrid.of(layer.weight.detach(), torch.ones(1))
+    grid = WeightGrid.of(layer.weight.detach(), torch.ones(1), 127)
     samples = samples_of(node, (1, 1), layer.bias, inputs, gives, relu=False, settings=QUICK, generator=generator)
     lifts = searched(samples, grid, QUICK, generator)
     every = (torch.tensor([0.0, *each]).reshape(1, 4, 1, 1) for each in itertools.product((0.0, 1.0), repeat=3))
