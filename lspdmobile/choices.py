@@ -1,9 +1,9 @@
 """The closed lists a user picks from: formats, backends, precisions, layouts, targets, verdicts, with their aliases.
 
 Precision names decode as: ``fp32`` and ``fp16`` say weights and activations alike; ``wX`` says X-bit integer weights
-and float activations (``w4`` has 8 bits in depthwise and transposed convolutions); ``wXaY`` says X-bit integer weights and
-Y-bit integer activations (static, calibrated); ``paletteX`` says that weights are X-bit indices into a table of floats,
-and activations float.
+and float activations (``w4`` has 8 bits in depthwise and transposed convolutions); ``wXaY`` says X-bit integer weights
+and Y-bit integer activations (static, calibrated); ``paletteX`` says that weights are X-bit indices into a table of
+floats, and activations float.
 """
 
 from collections.abc import Sequence

@@ -23,6 +23,7 @@ from quantization.methods.preparing import Prepared as Improved
 
 __all__ = ["improved", "method_entries"]
 
+
 def improved(
     sources: Mapping[Pair, Prepared],
     pictures: CalibrationPictures,

@@ -1,5 +1,7 @@
 """Fixtures every test may use: seeded, tiny, and never at their defaults."""
 
+import gc
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,29 @@ TINY_CONFIG = LspdConfig(
     pyramid_channels=(8, 8, 12, 16),
     pyramid_blocks=(1, 1, 1),
 )
+
+
+_GROUPED = Path(__file__).parent / "converters"
+_MANY_MODULES = 100
+_frozen = {"modules": 0}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give a file's tests to one worker, and all tests of a format: its files and its runtime are made once."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            folders = item.path.parent.relative_to(_GROUPED).parts if item.path.is_relative_to(_GROUPED) else ()
+            item.add_marker(pytest.mark.xdist_group(folders[0] if folders else item.path.stem))
+
+
+@pytest.fixture(autouse=True)
+def _imports_are_frozen() -> None:
+    """Exempt what large imports made from full garbage collections: Core ML Tools runs some at every conversion."""
+    if len(sys.modules) > _frozen["modules"] + _MANY_MODULES:
+        gc.collect()
+        gc.freeze()
+        _frozen["modules"] = len(sys.modules)
 
 
 @pytest.fixture(autouse=True)

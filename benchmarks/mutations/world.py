@@ -112,15 +112,15 @@ def listed(run: Path, added: Mapping[str, str]) -> None:
     _write(run, report, manifest)
 
 
-def only(run: Path, name: str) -> None:
-    """Take every package but one out of a run."""
+def only(run: Path, *names: str) -> None:
+    """Take every package but these out of a run."""
     report, manifest = _read(run)
     for entry in report["artifacts"]:
-        if entry["file"] != name:
+        if entry["file"] not in names:
             shutil.rmtree(run / entry["file"])
             del manifest["files"][entry["file"]]
     for part in (report, manifest):
-        part["artifacts"] = [a for a in part["artifacts"] if a["file"] == name]
+        part["artifacts"] = [a for a in part["artifacts"] if a["file"] in names]
     _write(run, report, manifest)
 
 

@@ -17,8 +17,6 @@ from converters.tflite.flatbuffer import read_model
 from lspdmobile.artifact import Artifact, EmitRequest
 from lspdmobile.choices import Format, Precision
 from lspdmobile.errors import ConversionError
-from lspdmobile.fusion import fuse, randomise_norms
-from lspdmobile.networks.lspd import LspdConfig, LspdStudent
 from quantization.calibrate import calibrate
 from quantization.mixed import MixedNetwork
 from quantization.plan import QuantizationPlan, TensorRange
@@ -56,12 +54,28 @@ class World:
         )
 
 
+class Residual(nn.Module):
+    """A stem, a convolution, a depthwise residual block and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, stride=2)
+        self.down = nn.Conv2d(8, 12, 3, padding=1, stride=2)
+        self.depthwise = nn.Conv2d(12, 12, 3, padding=1, groups=12)
+        self.project = nn.Conv2d(12, 12, 1)
+        self.head = nn.Conv2d(12, 5, 1)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Map ``[1, 3, H, W]`` to ``[1, 5, H/4, W/4]``."""
+        x = torch.relu(self.down(torch.relu(self.stem(pictures))))
+        heatmaps: torch.Tensor = self.head(torch.relu(x + self.project(torch.relu(self.depthwise(x)))))
+        return heatmaps
+
+
 @pytest.fixture(scope="module")
-def world(tiny_config: LspdConfig) -> World:
+def world() -> World:
     torch.manual_seed(0)
-    student = LspdStudent(tiny_config).eval()
-    randomise_norms(student, torch.Generator().manual_seed(1))
-    network = fuse(student, input_size=SIZE).network
+    network = Residual().eval()
     pictures = np.random.default_rng(0).normal(size=(4, 3, *SIZE)).astype(np.float32)
     plan = calibrate(network, pictures, precision=Precision.W8A8)
     units = MixedNetwork(network, plan, SIZE).units
@@ -78,11 +92,18 @@ def world(tiny_config: LspdConfig) -> World:
     )
 
 
+@pytest.fixture(scope="module")
+def artifacts(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[Format, Artifact]:
+    """The plan in every format."""
+    folder = tmp_path_factory.mktemp("kept")
+    return {form: world.emit(form, folder) for form in Format}
+
+
 @pytest.mark.parametrize("form", list(Format))
 def test_they_are_float_in_the_file_and_it_computes_what_the_plan_says(
-    form: Format, world: World, tmp_path: Path
+    form: Format, world: World, artifacts: dict[Format, Artifact]
 ) -> None:
-    artifact = world.emit(form, tmp_path)
+    artifact = artifacts[form]
     held = FORMATS[form].inspect(artifact.path).weight_bytes_by_dtype
     wide, size = ("float16", 2) if form is Format.COREML else ("float32", 4)
     assert held[wide] >= size * world.float_weights
@@ -109,8 +130,8 @@ def test_a_tflite_file_that_is_int8_there_is_refused(world: World, tmp_path: Pat
 
 
 @pytest.mark.parametrize("told", [0, 1, 3])  # of two
-def test_a_pte_with_other_float_layers_than_planned_is_refused(told: int, world: World, tmp_path: Path) -> None:
-    path = world.emit(Format.EXECUTORCH, tmp_path).path
+def test_a_pte_with_other_float_layers_than_planned_is_refused(told: int, artifacts: dict[Format, Artifact]) -> None:
+    path = artifacts[Format.EXECUTORCH].path
     check_precision(path, read_program(path), Precision.W8A8, float_layers=2)
     with pytest.raises(ConversionError, match="w8a8 was asked for"):
         check_precision(path, read_program(path), Precision.W8A8, float_layers=told)

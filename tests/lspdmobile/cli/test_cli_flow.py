@@ -17,6 +17,7 @@ from PIL import Image
 from lspdmobile.artifact import sha256_of
 from lspdmobile.decode import decode
 from lspdmobile.networks.lspd import LspdStudent
+from lspdmobile.networks.presets import PRESETS
 from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.program import load_program, save_program
 from lspdmobile.student import load_student, save_student
@@ -63,10 +64,10 @@ class Exported:
 def exported(
     student_file: Path, people: Path, start_process: Start, tmp_path_factory: pytest.TempPathFactory
 ) -> Exported:
-    """Export the student once, as a user would."""
+    """Export the student once, as a user would; it passes, so that there is nothing to repair."""
     folder = tmp_path_factory.mktemp("runs") / "colours"
     arguments = ["--format", "tflite", "--precision", "fp32,int8", "--data", people, "--calib", people]
-    process = start_process("export", student_file, *arguments, "--output-dir", folder, "--json")
+    process = start_process("export", student_file, *arguments, "--repair", "--output-dir", folder, "--json")
     out, err = process.communicate(timeout=600)
     return Exported(folder=folder, code=process.returncode, out=out, err=err)
 
@@ -88,6 +89,7 @@ def test_an_export_passes_and_prints_its_report_and_nothing_else(exported: Expor
     report = json.loads(exported.out)
     assert report == read(exported.folder / "report.json")
     assert report["verdict"] == "pass"
+    assert report["repairs"] == []
     assert {(*each["artifacts"], each["method"]) for each in report["methods"]} == {
         ("tflite w8a8", method) for method in ("equalization", "rounding", "range-tuning")
     }
@@ -290,12 +292,17 @@ def test_fuse_exits_3_where_the_certificate_fails(tmp_path: Path, cli: Cli, monk
     assert not (tmp_path / "out").exists()
 
 
-def test_students_and_doctor_speak_json(cli: Cli) -> None:
+def test_students_lists_every_preset_with_its_cost(cli: Cli) -> None:
     done = cli("students", "--json")
     assert done.code == 0, done.err
-    by_name = {row["name"]: row for row in done.json}
-    assert {"lspd-s", "lspd-m"} <= set(by_name)
-    assert by_name["lspd-m"]["macs"] > by_name["lspd-s"]["macs"] > 0
+    rows = {row["name"]: row for row in done.json}
+    assert rows.keys() >= {"lspd-s", "lspd-m", *PRESETS}
+    assert rows["lspd-m"]["macs"] > rows["lspd-s"]["macs"] > 0
+    assert (rows["okdhp-hg4"]["params"], rows["okdhp-hg4"]["macs"]) == (13_018_816, 15_357_444_096)
+    assert rows["ldcrn-coco"]["params"] == 7_894_897
+
+
+def test_doctor_speaks_json(cli: Cli) -> None:
     done = cli("doctor", "--json")
     assert done.code in (0, 5)
     assert set(done.json["formats"]) == {"coreml", "tflite", "executorch"}
@@ -304,8 +311,13 @@ def test_students_and_doctor_speak_json(cli: Cli) -> None:
     assert done.json["environment"]["torch"] == metadata.version("torch")
 
 
-def test_tables_are_for_people(cli: Cli, exported: Exported) -> None:
-    assert "lspd-s" in cli("students").out
+def test_tables_are_for_people(cli: Cli, exported: Exported, tiny_preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(PRESETS, dict)
+    for name in set(PRESETS) - {tiny_preset}:
+        monkeypatch.delitem(PRESETS, name)
+    listed = cli("students").out
+    assert "lspd-s" in listed
+    assert tiny_preset in listed
     assert "tflite" in cli("doctor").out
     done = cli("verify", exported.folder)
     assert done.code == 0

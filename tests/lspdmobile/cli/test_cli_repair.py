@@ -57,7 +57,7 @@ def test_float16_that_overflows_fails_and_says_how_to_mend_it(loud: list[object]
     assert done.out.count("not what the Neural Engine") == 1
 
 
-def test_repair_keeps_what_is_needed_in_float32(loud: list[object], cli: Cli, world: World) -> None:
+def test_repair_keeps_in_float32_what_float16_would_lose(loud: list[object], cli: Cli, world: World) -> None:
     done = cli(*loud, "--repair")
     assert done.code == 0, done.out + done.err
     report = json.loads((world.output / "report.json").read_text(encoding="utf-8"))
@@ -75,10 +75,11 @@ def test_repair_keeps_what_is_needed_in_float32(loud: list[object], cli: Cli, wo
     assert "note: Core ML programs were run from their files by the MIL executor" in again.out
     page = (world.output / "report.html").read_text(encoding="utf-8")
     assert "not what the Neural Engine or a GPU makes of it" in page
+    _inspect_says_what_float16_would_lose(cli, world)
 
 
-def test_inspect_says_what_float16_would_lose(loud: list[object], cli: Cli, world: World) -> None:
-    cli(*loud, "--repair")
+def _inspect_says_what_float16_would_lose(cli: Cli, world: World) -> None:
+    """Look into the files of the repaired run."""
     (whole,), (half,) = (list(world.output.glob(f"*_{kind}.mlpackage")) for kind in ("float32", "float16"))
     found = cli("inspect", whole, "--float16", "--data", world.people, "--json").json["float16"]
     assert found[0]["made_by"] == "conv 'conv2d'"

@@ -1,20 +1,29 @@
 import json
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import nn
 
-from lspdmobile.fusion import fuse
+from lspdmobile.fusion import Fused, fuse, randomise_norms
 from lspdmobile.fusion.certificate import TOLERANCE_FP32, TOLERANCE_FP64
 from lspdmobile.fusion.probes import INPUTS
 from lspdmobile.fusion.targets import target_named
 from lspdmobile.networks.blocks import LinearBranches
 from lspdmobile.networks.lspd import LspdChain, LspdConfig, LspdStudent
-from lspdmobile.student import load_student, student_from_preset
+from lspdmobile.student import load_student
 
 
-def test_the_fused_student_has_no_norm_and_no_branches_left(tiny_student: nn.Module) -> None:
-    fused = fuse(tiny_student, input_size=(64, 64)).network
+@pytest.fixture(scope="module")
+def fused_student(tiny_config: LspdConfig) -> Fused:
+    """The tiny student, fused once; not to be changed."""
+    student = LspdStudent(tiny_config).eval()
+    randomise_norms(student, torch.Generator().manual_seed(1))
+    return fuse(student, input_size=(64, 64))
+
+
+def test_the_fused_student_has_no_norm_and_no_branches_left(fused_student: Fused) -> None:
+    fused = fused_student.network
     assert not any(isinstance(m, nn.BatchNorm2d | LinearBranches) for m in fused.modules())
     assert all(m.bias is not None for m in fused.modules() if isinstance(m, nn.Conv2d))
     assert not any(m.training for m in fused.modules())
@@ -28,8 +37,8 @@ def test_the_fused_student_gives_the_same_heatmaps(tiny_student: nn.Module) -> N
     assert (expected - found).abs().max() <= TOLERANCE_FP32 * expected.abs().max()
 
 
-def test_the_certificate_says_what_was_done_and_how_exactly(tiny_student: nn.Module) -> None:
-    certificate = fuse(tiny_student, input_size=(64, 64)).certificate
+def test_the_certificate_says_what_was_done_and_how_exactly(tiny_student: nn.Module, fused_student: Fused) -> None:
+    certificate = fused_student.certificate
     norms = sum(isinstance(m, nn.BatchNorm2d) for m in tiny_student.modules())
     in_branches = sum(len(m.branches) for m in tiny_student.modules() if isinstance(m, LinearBranches))
     rewrites = [site.rewrite for site in certificate.sites]
@@ -47,8 +56,8 @@ def test_the_certificate_says_what_was_done_and_how_exactly(tiny_student: nn.Mod
     assert certificate.norms_left == ()
 
 
-def test_the_certificate_goes_into_json(tiny_student: nn.Module) -> None:
-    certificate = fuse(tiny_student, input_size=(64, 64)).certificate
+def test_the_certificate_goes_into_json(fused_student: Fused) -> None:
+    certificate = fused_student.certificate
     said = json.loads(json.dumps(certificate.to_dict(), allow_nan=False))
     assert said["passed"] is True
     assert said["relative_error"]["fp64"] == certificate.error_fp64
@@ -59,9 +68,8 @@ def test_the_certificate_goes_into_json(tiny_student: nn.Module) -> None:
     assert {"name", "rewrite", "reason"} == said["refused"][0].keys()
 
 
-def test_nothing_fused_is_said_and_not_passed_off(tiny_student: nn.Module) -> None:
-    fused = fuse(tiny_student, input_size=(64, 64)).network
-    again = fuse(fused, input_size=(64, 64)).certificate
+def test_nothing_fused_is_said_and_not_passed_off(fused_student: Fused) -> None:
+    again = fuse(fused_student.network, input_size=(64, 64)).certificate
     assert again.sites == ()
     assert "nothing was fused" in again.to_dict()["summary"]
     assert again.error_fp64 == 0.0
@@ -120,9 +128,8 @@ def test_the_bundled_student_is_certified() -> None:
     assert {site.rewrite for site in certificate.sites} == {"merge branches", "fold norm"}
 
 
-def test_an_error_beyond_the_originals_own_rounding_is_a_fault() -> None:
-    student = student_from_preset("lspd-s")
-    sound = fuse(student.network, input_size=(64, 64)).certificate
+def test_an_error_beyond_the_originals_own_rounding_is_a_fault(fused_student: Fused) -> None:
+    sound = fused_student.certificate
     rounding = max(check.rounding for check in sound.checks if check.precision == "fp32")
     worse = replace(sound.checks[0], precision="fp32", error=max(2.1 * rounding, 1.1e-5), rounding=rounding)
     assert not replace(sound, checks=(*sound.checks, worse)).passed

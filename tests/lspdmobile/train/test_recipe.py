@@ -86,11 +86,11 @@ def test_the_loss_falls_and_the_student_learns(many_samples: Samples, held_out: 
 
 
 def test_a_killed_and_resumed_run_gives_the_same_weights_bit_for_bit(samples: Samples, tmp_path: Path) -> None:
-    """Killed inside an epoch, on its border, after the phase changed, and one step before the end."""
+    """Killed on an epoch's border, inside one after the phase changed, and one step before the end."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     uninterrupted = train_network(config_of(), samples, {}, LSP_14, whole)
-    for killed_at in (2, 4, 9, 11):
+    for killed_at in (4, 9, 11):
         killed.mkdir()
         started(samples, killed, steps=killed_at)
         steps: list[int] = []

@@ -46,10 +46,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "okdhp as released": {"recipe": "okdhp", "preset": "tiny-light", "distill": RELEASED},
     "okdhp hourglass": {"recipe": "okdhp", "preset": "tiny-hourglass", "distill": RELEASED},
     "okdhp alone": {"recipe": "okdhp", "preset": "tiny-light", "network": {"decoders": 1}},
-    "ldcrn": {"recipe": "ldcrn", "preset": "tiny-ldcrn"},
-    "ldcrn taught by its average": {"recipe": "ldcrn", "preset": "tiny-ldcrn", "distill": AVERAGE},
-    "ldcrn with Muon": {"recipe": "ldcrn", "preset": "tiny-ldcrn", "optimizer": "muon"},
-}
+    "ldcrn with Muon, taught by its average": {
+        "recipe": "ldcrn", "preset": "tiny-ldcrn", "optimizer": "muon", "distill": AVERAGE,
+    },
+}  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("one_thread", "tiny_preset")
 

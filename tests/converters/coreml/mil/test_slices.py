@@ -15,15 +15,26 @@ from lspdmobile.errors import ConversionError
 
 Array = NDArray[Any]
 
-_quick = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_DRAWN = 8
+"""Slices for one program; about half of them are none."""
+_quick = settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def _floats(*shape: int) -> Array:
     return np.random.default_rng(2).standard_normal(shape).astype(np.float32)
 
 
-def _slices(data: st.DataObject, shape: list[int]) -> tuple[dict[str, Any], tuple[slice | int, ...]]:
-    """Draw arguments of ``slice_by_index``, none of them empty, and the index NumPy takes for them."""
+def _slices(data: st.DataObject, shape: list[int]) -> list[tuple[dict[str, Any], tuple[slice | int, ...]]]:
+    """Draw arguments of ``slice_by_index``, each with the index NumPy takes for them; none is empty or a scalar."""
+    drawn = [_slice(data, shape) for _ in range(_DRAWN)]
+    nothing = np.zeros(shape)
+    found = [(a, index) for a, index in drawn if nothing[index].size and not all(a["squeeze_mask"])]
+    assume(found)
+    return found
+
+
+def _slice(data: st.DataObject, shape: list[int]) -> tuple[dict[str, Any], tuple[slice | int, ...]]:
+    """Draw arguments of ``slice_by_index``, and the index NumPy takes for them."""
     fields = ("begin", "end", "stride", "begin_mask", "end_mask", "squeeze_mask")
     drawn: dict[str, Any] = {name: [] for name in fields}
     index: list[slice | int] = []
@@ -33,7 +44,6 @@ def _slices(data: st.DataObject, shape: list[int]) -> tuple[dict[str, Any], tupl
         open_first, open_last, single = (data.draw(st.booleans()) for _ in range(3))
         along = slice(None if open_first else first, None if open_last else last, stride)
         index.append((0 if open_first else first) if single else along)
-        assume(single or len(range(size)[along]) > 0)
         for name, value in zip(fields, (first, last, stride, open_first, open_last, single), strict=True):
             drawn[name].append(value)
     return drawn, tuple(index)
@@ -43,11 +53,10 @@ def _slices(data: st.DataObject, shape: list[int]) -> tuple[dict[str, Any], tupl
 @given(data=st.data())
 def test_slice_by_index_is_numpys(data: st.DataObject, check: Callable[..., None]) -> None:
     shape = data.draw(st.lists(st.integers(2, 6), min_size=1, max_size=3))
-    arguments, index = _slices(data, shape)
-    assume(not all(arguments["squeeze_mask"]))
+    drawn = _slices(data, shape)
     check(
-        lambda mb, x: mb.slice_by_index(x=x, **arguments),
-        lambda x: x[index],
+        lambda mb, x: [mb.slice_by_index(x=x, **arguments) for arguments, _ in drawn],
+        lambda x: tuple(x[index] for _, index in drawn),
         _floats(*shape),
         target=data.draw(st.sampled_from(["iOS15", "iOS18"])),
     )
@@ -57,16 +66,19 @@ def test_slice_by_index_is_numpys(data: st.DataObject, check: Callable[..., None
 @given(data=st.data())
 def test_slice_update_replaces_numpys_slice(data: st.DataObject, check: Callable[..., None]) -> None:
     shape = data.draw(st.lists(st.integers(2, 5), min_size=1, max_size=3))
-    arguments, index = _slices(data, shape)
-    assume(not all(arguments["squeeze_mask"]))
+    drawn = _slices(data, shape)
 
-    def reference(x: Array) -> Array:
-        x = x.copy()
-        x[index] = 7
-        return x
+    def reference(x: Array) -> tuple[Array, ...]:
+        changed = tuple(x.copy() for _ in drawn)
+        for array, (_, index) in zip(changed, drawn, strict=True):
+            array[index] = 7
+        return changed
 
-    update = np.full_like(_floats(*shape)[index], 7)
-    check(lambda mb, x: mb.slice_update(x=x, update=update, **arguments), reference, _floats(*shape), target="iOS18")
+    def body(mb: Any, x: Any) -> list[Any]:
+        values = [np.full_like(_floats(*shape)[index], 7) for _, index in drawn]
+        return [mb.slice_update(x=x, update=v, **a) for v, (a, _) in zip(values, drawn, strict=True)]
+
+    check(body, reference, _floats(*shape), target="iOS18")
 
 
 def test_a_squeezed_axis_with_an_open_begin_gives_its_first_cell(check: Callable[..., None]) -> None:
