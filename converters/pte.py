@@ -9,12 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters import executorch, executorch_coreml
-from converters.executorch import COST_TARGET, SUFFIX, emit, misfit, supported
+from converters.executorch import COST_TARGET, SUFFIX, WHY_NOT, emit, misfit, supported
 from converters.executorch.program import forward_plan, read_program
 from converters.executorch_coreml.embedded import CORE_ML
 from lspdmobile.artifact import ArtifactFacts, Converter, Executor, PrecisionLoss
 
-__all__ = ["COST_TARGET", "SUFFIX", "emit", "inspect", "misfit", "open_executor", "precision_losses", "supported"]
+__all__ = [
+    "COST_TARGET",
+    "SUFFIX",
+    "WHY_NOT",
+    "emit",
+    "inspect",
+    "misfit",
+    "open_executor",
+    "precision_losses",
+    "supported",
+]
 
 
 def open_executor(path: Path, *, threads: int = 1) -> Executor:

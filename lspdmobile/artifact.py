@@ -186,10 +186,12 @@ class Converter(Protocol):
     Attributes:
         SUFFIX: Ending of the artifact's name, such as ``.tflite``.
         COST_TARGET: Name of the cost target (``lspdmobile.fusion.targets``) that stands for what runs the artifact.
+        WHY_NOT: Precision to the reason why the format does not take it.
     """
 
     SUFFIX: str
     COST_TARGET: str
+    WHY_NOT: Mapping[Precision, str]
 
     def emit(self, request: EmitRequest) -> Artifact:
         """Write the artifact.

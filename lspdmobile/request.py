@@ -81,8 +81,10 @@ def pairs_of(request: ExportRequest) -> tuple[list[Pair], list[Pair]]:
     taken = [(f, p) for f, p in asked if p in emitters[f].supported()]
     for precision in request.precisions:
         if not any(p is precision for _, p in taken):
+            known = {f: e.WHY_NOT.get(precision) for f, e in emitters.items()}
+            why = "".join(f"; {reason}" for reason in known.values() if reason)
             names = ", ".join(f"{f} takes {', '.join(e.supported())}" for f, e in emitters.items())
-            message = f"no chosen format takes {precision}: {names}"
+            message = f"no chosen format takes {precision}: {names}{why}"
             raise BadInputError(message)
     for form, precision in taken:
         layout = request.layout or emitters[form].supported()[precision]

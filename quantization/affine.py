@@ -104,7 +104,7 @@ def weight_bits(precision: Precision, channels: int) -> int:
 
 def largest_weight(bits: int) -> int:
     """Give the largest integer that a weight of so many bits may be; the smallest is its negative."""
-    return 2 ** (bits - 1) - 1
+    return (1 << (bits - 1)) - 1
 
 
 def weight_scales(weight: Floats, *, bits: int = 8, smallest_scale: float = SMALLEST_SCALE) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from converters.coreml.deviation import deviation
-from converters.coreml.emit import SUFFIX, emit, misfit, supported
+from converters.coreml.emit import SUFFIX, WHY_NOT, emit, misfit, supported
 from converters.coreml.execute import open_executor
 from converters.coreml.inspect import inspect
 from converters.coreml.losses import precision_losses
@@ -11,6 +11,7 @@ from converters.coreml.losses import precision_losses
 __all__ = [
     "COST_TARGET",
     "SUFFIX",
+    "WHY_NOT",
     "deviation",
     "emit",
     "inspect",

@@ -38,6 +38,7 @@ __all__ = [
     "INPUT_NAME",
     "OUTPUT_NAME",
     "SUFFIX",
+    "WHY_NOT",
     "checked",
     "compute_precision",
     "core_ml_tools",
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 SUFFIX: str = ".mlpackage"
+WHY_NOT: Mapping[Precision, str] = {Precision.W8A16: "Core ML computes with no int16"}
 INPUT_NAME: Final = "input"
 OUTPUT_NAME: Final = "heatmaps"
 _LOWEST_TARGET: Final = {

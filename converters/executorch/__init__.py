@@ -5,11 +5,21 @@ This package satisfies ``lspdmobile.artifact.Converter``.
 
 from typing import Final
 
-from converters.executorch.emit import SUFFIX, emit, misfit, supported
+from converters.executorch.emit import SUFFIX, WHY_NOT, emit, misfit, supported
 from converters.executorch.execute import open_executor, precision_losses
 from converters.executorch.inspect import inspect
 
-__all__ = ["COST_TARGET", "SUFFIX", "emit", "inspect", "misfit", "open_executor", "precision_losses", "supported"]
+__all__ = [
+    "COST_TARGET",
+    "SUFFIX",
+    "WHY_NOT",
+    "emit",
+    "inspect",
+    "misfit",
+    "open_executor",
+    "precision_losses",
+    "supported",
+]
 
 COST_TARGET: Final = "executorch-xnnpack"
 """What it is likely to run on; forms are chosen for it (``lspdmobile.fusion.targets``)."""

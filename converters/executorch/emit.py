@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from quantization.affine import AffineGrid
     from quantization.integer_layers import IntegerLayer
 
-__all__ = ["SUFFIX", "emit", "misfit", "supported"]
+__all__ = ["SUFFIX", "WHY_NOT", "emit", "misfit", "supported"]
 
 SUFFIX: str = ".pte"
 _MISSING: Final = "Missing out variants: {'quantized_decomposed"
-_WHY_NOT: Final = {
+WHY_NOT: Mapping[Precision, str] = {
     Precision.FP16: "XNNPACK stores its weights as float32",
     Precision.W4: "XNNPACK takes 4-bit weights in linear layers only, with activations quantized on the fly",
 }
@@ -106,7 +106,7 @@ class _Compiled:
 def _check(request: EmitRequest) -> None:
     precision = request.plan.precision
     if precision not in _SUPPORTED:
-        why = _WHY_NOT.get(precision, "the XNNPACK backend has no such")
+        why = WHY_NOT.get(precision, "the XNNPACK backend has no such")
         message = f"ExecuTorch artifacts are not offered in {precision} ({why}); choose from {', '.join(_SUPPORTED)}"
         raise BadInputError(message)
     if fault := misfit(precision, request.layout):

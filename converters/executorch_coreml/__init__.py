@@ -5,13 +5,14 @@ The one place that knows two formats (docs/adr/0002-core-ml-inside-pte.md).
 
 from typing import Final
 
-from converters.executorch_coreml.emit import SUFFIX, emit, misfit, supported
+from converters.executorch_coreml.emit import SUFFIX, WHY_NOT, emit, misfit, supported
 from converters.executorch_coreml.execute import deviation, open_executor, precision_losses
 from converters.executorch_coreml.inspect import inspect
 
 __all__ = [
     "COST_TARGET",
     "SUFFIX",
+    "WHY_NOT",
     "deviation",
     "emit",
     "inspect",

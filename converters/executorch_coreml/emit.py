@@ -42,9 +42,14 @@ from lspdmobile.errors import BadInputError, ConversionError, LspdmobileError
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["SUFFIX", "emit", "misfit", "supported"]
+__all__ = ["SUFFIX", "WHY_NOT", "emit", "misfit", "supported"]
 
 SUFFIX: str = "_coreml.pte"
+WHY_NOT: Mapping[Precision, str] = {
+    **coreml.WHY_NOT,
+    Precision.W4: "ExecuTorch's compile specs know one dtype for the weights of all layers",
+    **dict.fromkeys((Precision.PALETTE6, Precision.PALETTE4), "ExecuTorch's compile specs know integer weights only"),
+}
 _INT8_WEIGHTS: Final = {
     "mode": "linear_symmetric",
     "dtype": "int8",
@@ -54,13 +59,8 @@ _INT8_WEIGHTS: Final = {
 
 
 def supported() -> Mapping[Precision, Layout]:
-    """Give the precisions this format takes and each one's default layout: those of Core ML but palettes and ``w4``.
-
-    ExecuTorch's Core ML backend is asked for weights by compile specs, which know integers only, and one dtype for all
-    layers.
-    """
-    left_out = (Precision.W4, Precision.PALETTE6, Precision.PALETTE4)
-    return {precision: layout for precision, layout in coreml.supported().items() if precision not in left_out}
+    """Give the precisions this format takes and each one's default layout: those of Core ML but palettes and ``w4``."""
+    return {precision: layout for precision, layout in coreml.supported().items() if precision not in WHY_NOT}
 
 
 def misfit(precision: Precision, layout: Layout, deployment_target: str) -> str | None:

@@ -6,13 +6,14 @@ This package satisfies ``lspdmobile.artifact.Converter``.
 from typing import Final
 
 from converters.tflite.deviation import deviation
-from converters.tflite.emit import SUFFIX, emit, misfit, supported
+from converters.tflite.emit import SUFFIX, WHY_NOT, emit, misfit, supported
 from converters.tflite.execute import open_executor, precision_losses
 from converters.tflite.inspect import inspect
 
 __all__ = [
     "COST_TARGET",
     "SUFFIX",
+    "WHY_NOT",
     "deviation",
     "emit",
     "inspect",

@@ -42,9 +42,12 @@ from lspdmobile.errors import BadInputError, ConversionError, LspdmobileError
 from lspdmobile.shortfall import Shortfall
 from quantization.affine import weight_bits
 
-__all__ = ["SUFFIX", "emit", "misfit", "require_precision", "supported"]
+__all__ = ["SUFFIX", "WHY_NOT", "emit", "misfit", "require_precision", "supported"]
 
 SUFFIX: str = ".tflite"
+WHY_NOT: Mapping[Precision, str] = dict.fromkeys(
+    (Precision.PALETTE6, Precision.PALETTE4), "TFLite has no weights in tables"
+)
 
 _FLOATS: Final = {Precision.FP32: "float32", Precision.FP16: "float16"}
 _RESULTS: Final = {

@@ -45,7 +45,9 @@ def export(
     ] = "all",
     precisions: Annotated[
         str,
-        typer.Option("--precision", "-p", help="Comma list of fp32, fp16, w8, w8a8 (int8), w8a16, palette6, palette4."),
+        typer.Option(
+            "--precision", "-p", help="Comma list of fp32, fp16, w8, w4, w8a8 (int8), w8a16, palette6, palette4."
+        ),
     ] = "fp16,w8a8",
     backend: Annotated[
         Backend, typer.Option("--backend", help="What ExecuTorch artifacts are delegated to.")

@@ -5,13 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lspdmobile.choices import Precision
 from quantization.affine import (
     SMALLEST_SCALE,
     AffineGrid,
     activation_grid,
     dequantize,
+    largest_weight,
     quantize,
     smallest_weight_scale,
+    weight_bits,
     weight_scales,
 )
 from quantization.plan import TensorRange
@@ -81,6 +84,15 @@ def test_each_output_channel_has_its_own_symmetric_weight_scale() -> None:
     weight[0, 1] = -12.7
     weight[1] = 1.27
     assert weight_scales(weight) == pytest.approx([0.1, 0.01, SMALLEST_SCALE], rel=1e-6)
+    assert weight_scales(weight, bits=4) == pytest.approx([12.7 / 7, 1.27 / 7, SMALLEST_SCALE], rel=1e-6)
+
+
+def test_four_bits_are_for_layers_that_read_several_channels() -> None:
+    assert [weight_bits(Precision.W4, channels) for channels in (1, 2, 96)] == [8, 4, 4]
+    assert {weight_bits(p, c) for p in (Precision.W8, Precision.W8A8, Precision.W8A16) for c in (1, 96)} == {8}
+    assert [largest_weight(bits) for bits in (4, 8)] == [7, 127]
+    with pytest.raises(ValueError, match="palette4 has no integer weights"):
+        weight_bits(Precision.PALETTE4, 3)
 
 
 def test_a_bias_at_its_floor_is_two_to_the_thirty() -> None:

@@ -71,16 +71,19 @@ def test_float16_constants_move_values_by_a_fraction_of_a_step(network: Small, p
         assert (tensor.values - exact[name].values).abs().mean() < 0.2 * tensor.step
 
 
-def test_w8_weights_are_integers_times_a_scale_for_each_channel(network: Small, pictures: NDArray[np.float32]) -> None:
+@pytest.mark.parametrize(("precision", "bits", "largest"), [(Precision.W8, 8, 127), (Precision.W4, 4, 7)])
+def test_weights_are_integers_times_a_scale_for_each_channel(
+    precision: Precision, bits: int, largest: int, network: Small, pictures: NDArray[np.float32]
+) -> None:
     rounded = Small().eval()
     rounded.load_state_dict(network.state_dict())
     with torch.no_grad():
         for layer in (rounded.first, rounded.second):
             weight = layer.weight.numpy().astype(np.float64)
-            scales = weight_scales(weight)[:, None, None, None]
-            layer.weight.copy_(torch.from_numpy(scales * np.clip(np.rint(weight / scales), -127, 127)))
+            scales = weight_scales(weight, bits=bits)[:, None, None, None]
+            layer.weight.copy_(torch.from_numpy(scales * np.clip(np.rint(weight / scales), -largest, largest)))
         wanted = rounded(torch.from_numpy(pictures[:1]))
-    plan = QuantizationPlan(precision=Precision.W8)
+    plan = QuantizationPlan(precision=precision)
     integers, heatmaps = simulation(network, plan, SIZE, stored=torch.float32).run(torch.from_numpy(pictures[:1]))
     assert integers == {}
     torch.testing.assert_close(heatmaps, wanted, rtol=1e-5, atol=1e-6)

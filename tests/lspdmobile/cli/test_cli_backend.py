@@ -138,7 +138,11 @@ def test_a_backend_without_its_format_is_refused_in_one_line(student_file: Path,
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
-        (["-p", "w8a16"], "no chosen format takes w8a16: executorch takes fp32, fp16, w8, w8a8"),
+        (
+            ["-p", "w8a16"],
+            "no chosen format takes w8a16: executorch takes fp32, fp16, w8, w8a8; Core ML computes with no",
+        ),
+        (["-p", "w4"], "ExecuTorch's compile specs know one dtype for the weights of all layers"),
         (
             ["-p", "w8a8", "--minimum-deployment-target", "iOS16"],
             "w8a8 needs a minimum deployment target of iOS17",

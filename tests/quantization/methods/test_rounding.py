@@ -22,9 +22,9 @@ W8 = QuantizationPlan(precision=Precision.W8)
 QUICK = RoundingSettings(steps=200, batch=128, samples=1024)
 
 
-def integers_of(weight: NDArray[np.float32]) -> NDArray[np.float64]:
+def integers_of(weight: NDArray[np.float32], *, bits: int = 8) -> NDArray[np.float64]:
     """What an emitter makes of a weight."""
-    scales = weight_scales(weight).reshape(-1, *[1] * (weight.ndim - 1))
+    scales = weight_scales(weight, bits=bits).reshape(-1, *[1] * (weight.ndim - 1))
     return np.rint(weight / scales)
 
 
@@ -139,27 +139,34 @@ def test_emitters_find_the_integers_again(network: nn.Module, pictures: NDArray[
     assert any(each.changed > 0 for each in done.layers)
 
 
+@pytest.mark.parametrize(("plan", "bits"), [(W8, 8), (QuantizationPlan(precision=Precision.W4), 4)], ids=["w8", "w4"])
 def test_rounding_brings_the_rounded_network_closer(
-    network: nn.Module, pictures: NDArray[np.float32], fresh_pictures: NDArray[np.float32]
+    plan: QuantizationPlan,
+    bits: int,
+    network: nn.Module,
+    pictures: NDArray[np.float32],
+    fresh_pictures: NDArray[np.float32],
 ) -> None:
     def noise(candidate: nn.Module) -> float:
-        rounded = rounded_to_nearest(candidate)
+        rounded = rounded_to_nearest(candidate, bits)
         fresh = torch.from_numpy(fresh_pictures)
         with torch.no_grad():
             return float(sum((rounded(each[None]) - network(each[None])).square().sum() for each in fresh))
 
-    done = round_weights(network, W8, pictures, settings=QUICK)
+    done = round_weights(network, plan, pictures, settings=QUICK)
     assert noise(done.network) < 0.7 * noise(network)
 
 
-def rounded_to_nearest(network: nn.Module) -> nn.Module:
+def rounded_to_nearest(network: nn.Module, bits: int) -> nn.Module:
+    """Put the weights on their grids, those of one input channel on that of int8."""
     from quantization.methods.layers import renewed
 
     values: dict[str, Tensor] = {}
     for name, value in network.state_dict().items():
         if value.ndim == 4:
-            scales = weight_scales(value.numpy()).reshape(-1, 1, 1, 1)
-            values[name] = torch.from_numpy((integers_of(value.numpy()) * scales).astype(np.float32))
+            held = 8 if value.shape[1] == 1 else bits
+            scales = weight_scales(value.numpy(), bits=held).reshape(-1, 1, 1, 1)
+            values[name] = torch.from_numpy((integers_of(value.numpy(), bits=held) * scales).astype(np.float32))
     return renewed(network, values)
 
 
