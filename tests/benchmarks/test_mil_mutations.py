@@ -27,7 +27,7 @@ from lspdmobile.verify import verify
 
 ROOT = Path(lspdmobile.__file__).parent.parent
 PAGE = ROOT / "docs" / "mil_mutations.md"
-SAMPLE = 40
+SAMPLE = 24
 GATE_FAILED = 3
 
 
@@ -62,8 +62,8 @@ def test_every_fault_of_a_sample_is_found_and_nothing_else(sample: list[Planted]
     assert wrong(sample) == []
     count = Counter(p.outcome for p in sample)
     assert len(sample) == SAMPLE
-    assert count[Outcome.CAUGHT] >= 10
-    assert count[Outcome.REFUSED] >= 5
+    assert count[Outcome.CAUGHT] >= 8
+    assert count[Outcome.REFUSED] >= 3
     assert count[Outcome.HARMLESS] >= 1
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,36 @@ def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> I
     yield run
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+def _ran_here(*arguments: object) -> Done:
+    """Run ``lspdmobile ARGUMENTS`` in this process; for what a whole file of tests looks at."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    kept = os.dup(1), os.dup(2)
+    with TemporaryFile("w+") as out, TemporaryFile("w+") as err, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["lspdmobile", *map(str, arguments)])
+        try:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            with pytest.raises(SystemExit) as stop:
+                main()
+        finally:
+            for number, copy in enumerate(kept, start=1):
+                os.dup2(copy, number)
+                os.close(copy)
+            for signal_number, handler in handlers.items():
+                signal.signal(signal_number, handler)
+        out.seek(0)
+        err.seek(0)
+        code = stop.value.code
+        assert code is None or isinstance(code, int)
+        return Done(code=code or 0, out=out.read(), err=err.read())
+
+
+@pytest.fixture(scope="session")
+def run_here() -> Cli:
+    """Run ``lspdmobile ARGUMENTS`` in this process; may be used by fixtures that are made once."""
+    return _ran_here
 
 
 def _started(*arguments: object) -> subprocess.Popen[str]:

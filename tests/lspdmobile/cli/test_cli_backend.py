@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +19,13 @@ BAD_INPUT, GATE_FAILED = 2, 3
 
 
 @pytest.fixture(scope="module")
-def exported(
-    student_file: Path, people: Path, start_process: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """Export the student once, as a user would."""
+def exported(student_file: Path, people: Path, run_here: "Cli", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Export the student once."""
     folder = tmp_path_factory.mktemp("runs") / "colours"
     arguments = ["-f", "executorch", "--backend", "coreml", "-p", "fp16", "--data", people, "--calib", people]
-    process = start_process("export", student_file, *arguments, "-o", folder, "--json")
-    out, err = process.communicate(timeout=600)
-    assert (process.returncode, err) == (0, ""), err
-    assert json.loads(out) == json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    done = run_here("export", student_file, *arguments, "-o", folder, "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.json == json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return folder
 
 

@@ -27,15 +27,14 @@ Cli = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
-def exported(student_file: Path, people: Path, start_process: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(student_file: Path, people: Path, run_here: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Export to three formats in int8."""
     folder: Path = tmp_path_factory.mktemp("runs") / "colours"
     options = ["--precision", "w8a8", "--data", people, "--calib", people, "-o", folder, "--max-drop", "100"]
     options += ["--methods", "none"]
-    process = start_process("export", student_file, *options)
-    out, err = process.communicate(timeout=600)
-    assert "fused for coreml-ane: " in out, err
-    assert "fused for litert-xnnpack, executorch-xnnpack: " in out
+    done = run_here("export", student_file, *options)
+    assert "fused for coreml-ane: " in done.out, done.err
+    assert "fused for litert-xnnpack, executorch-xnnpack: " in done.out
     return folder
 
 
