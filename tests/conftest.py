@@ -37,7 +37,11 @@ _frozen = {"modules": 0}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give a file's tests to one worker, and all tests of a format: its files and its runtime are made once."""
+    """Give a file's tests to one worker, and all tests of a format: its files and its runtime are made once.
+
+    Whole exports go first: at the end, one of them would keep one worker while the others have nothing left.
+    """
+    items.sort(key=lambda item: "cli" not in item.path.parts)
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
             folders = item.path.parent.relative_to(_GROUPED).parts if item.path.is_relative_to(_GROUPED) else ()
