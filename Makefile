@@ -25,7 +25,7 @@ demo: $(STAMP) ## the main job on the bundled student and pictures
 	$(BIN)/lspdmobile demo
 
 test: $(STAMP) ## the quick tests
-	$(ENVIRONMENT) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(ENVIRONMENT) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP) ## the tests that take more than 20 seconds each
 	$(ENVIRONMENT) $(BIN)/python -m pytest -m slow

@@ -3,6 +3,7 @@
 import gc
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,22 +31,31 @@ TINY_CONFIG = LspdConfig(
 )
 
 
-_GROUPED = Path(__file__).parent / "converters"
 _MANY_MODULES = 100
 _frozen = {"modules": 0}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give a file's tests to one worker, and all tests of a format: its files and its runtime are made once.
-
-    Whole exports go first: at the end, one of them would keep one worker while the others have nothing left.
-    """
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put whole exports first: at the end, one would keep one worker while the others have nothing left."""
     items.sort(key=lambda item: "cli" not in item.path.parts)
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            folders = item.path.parent.relative_to(_GROUPED).parts if item.path.is_relative_to(_GROUPED) else ()
-            item.add_marker(pytest.mark.xdist_group(folders[0] if folders else item.path.stem))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let ``--dist loadfile`` give one worker all files of a format, which share what is made once."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    scheduler: Any = LoadFileScheduling(config, log)
+    file_of = scheduler._split_scope
+
+    def format_of(nodeid: str) -> str:
+        file = str(file_of(nodeid))
+        return "/".join(file.split("/")[:3]) if file.startswith("tests/converters/") else file
+
+    scheduler._split_scope = format_of
+    return scheduler
 
 
 @pytest.fixture(autouse=True)
