@@ -105,10 +105,10 @@ def _row(name: str, size: int | None, parity: ParityEntry | None) -> dict[str, A
 
 def table_of(found: dict[str, Any]) -> Table:
     """Lay the files out, ours first."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("made by")
+    table = Table(box=box.MARKDOWN)
+    table.add_column("made by", no_wrap=True)
     for heading in ("MB", "SNR dB", "drift px p95", "drop in points", "95 %"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in found["rows"]:
         if "failed" in row:
             table.add_row(row["name"], "failed", "", "", "", row["failed"])
