@@ -31,6 +31,8 @@ TINY_CONFIG = LspdConfig(
 )
 
 
+gc.set_threshold(20_000, 10, 10)  # graphs of thousands of nodes are made all the time, and hardly any garbage
+
 _MANY_MODULES = 100
 _frozen = {"modules": 0}
 

@@ -114,7 +114,7 @@ def test_an_operation_that_is_not_there_cannot_be_kept(request_for: RequestFor, 
 
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.W8A8])
 def test_only_float16_files_keep_operations(precision: Precision, request_for: RequestFor, tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="in fp16, w8 and palettes only"):
+    with pytest.raises(BadInputError, match="in fp16, w8, w4 and palettes only"):
         coreml.emit(request_for(precision, tmp_path / "x.mlpackage", keep_fp32=frozenset({"conv2d"})))
 
 

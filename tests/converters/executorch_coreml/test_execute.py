@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from converters import FORMATS, comparison, coreml, executorch_coreml
+from converters import FORMATS, comparison, coreml, executorch_coreml, tflite
 from converters.executorch_coreml.inspect import inspect
 from lspdmobile import __version__
 from lspdmobile.artifact import Artifact
@@ -183,8 +183,9 @@ def test_what_is_inside_is_what_its_plan_says_and_not_what_another_says(
     assert max(changed.steps, changed.heatmaps) > 0.02
 
 
-def test_only_core_ml_programs_are_compared_with_their_plans() -> None:
+def test_files_whose_tensors_can_be_had_are_compared_with_their_plans() -> None:
     assert comparison(Format.COREML, Precision.W8A8, None) is coreml.deviation
     assert comparison(Format.COREML, Precision.FP16, None) is None
     assert comparison(Format.EXECUTORCH, Precision.W8A8, Backend.XNNPACK) is None
-    assert comparison(Format.TFLITE, Precision.W8A8, None) is None
+    assert comparison(Format.TFLITE, Precision.W8A8, None) is tflite.deviation
+    assert comparison(Format.TFLITE, Precision.FP32, None) is None

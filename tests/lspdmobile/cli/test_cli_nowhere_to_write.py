@@ -56,7 +56,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(
 
 
 @pytest.mark.skipif(sys.platform != "linux" and os.geteuid() == 0, reason="the superuser may write anywhere here")
-@pytest.mark.parametrize("command", [*COMMANDS, ("demo",), ("predict", "lspd-s", "picture.png")])
+@pytest.mark.parametrize("command", [*COMMANDS, ("predict", "lspd-s", "picture.png")])
 def test_a_folder_one_may_not_write_in_is_one_clear_line(
     command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,15 +15,12 @@ from benchmarks.mil_networks import page
 from benchmarks.networks import NETWORKS
 
 QUICK = [
-    ("SqueezeNet 1.1", "fp32"),
     ("SqueezeNet 1.1", "w8a8"),
     ("ConvNeXt", "fp32"),
     ("ConvNeXt", "fp16"),
     ("ConvNeXt", "w8"),
-    ("ConvNeXt", "p6"),
     ("ConvNeXt", "p4"),
     ("PoolFormer", "fp32"),
-    ("PoolFormer", "fp16"),
 ]
 SLOW = [(name, form) for name in NETWORKS for form in FORMS if (name, form) not in QUICK]
 
