@@ -17,6 +17,8 @@ from lspdmobile.errors import LspdmobileError
 
 STATUS: Final = Path("/proc/self/status")
 RESET: Final = Path("/proc/self/clear_refs")
+_WIDTH: Final = 200
+"""Columns of what is written to a file, where a terminal's width would cut tables off."""
 
 K = TypeVar("K")
 
@@ -70,5 +72,5 @@ def printed(
     if options.json:
         print(json.dumps(found, indent=2))
     else:
-        Console().print(show(found))
+        Console(width=None if sys.stdout.isatty() else _WIDTH).print(show(found))
     return found, 0
