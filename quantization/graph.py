@@ -27,6 +27,7 @@ __all__ = [
     "activation_grids",
     "exported_module",
     "float_layers",
+    "picture_of",
     "quantized_module",
     "weight_scales_by_node",
     "weights_by_node",
@@ -35,6 +36,12 @@ __all__ = [
 _ACTIVATIONS: Final = ("aten.relu", "aten.hardtanh", "aten.clamp")
 """What is fused into the operator before it, by how its name begins."""
 _LAYERS: Final = ("aten.conv", "aten.linear")
+
+
+def picture_of(module: GraphModule) -> str:
+    """Name the node of a network's input."""
+    name: str = next(node.name for node in module.graph.nodes if node.op == "placeholder")
+    return name
 
 
 def exported_module(network: nn.Module, input_size: tuple[int, int]) -> GraphModule:

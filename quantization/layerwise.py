@@ -23,6 +23,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from lspdmobile.choices import Precision
 from quantization.affine import AffineGrid, weight_scales
+from quantization.graph import picture_of
 from quantization.methods.layers import argument, kind_of
 from quantization.methods.simulated import weights_only
 from quantization.plan import QuantizationPlan
@@ -64,7 +65,7 @@ class LayerByLayer:
 
     def __init__(self, module: GraphModule, grids: Mapping[str, AffineGrid]) -> None:
         self._interpreter = _Rounding(module, grids)
-        self.picture = next(node.name for node in module.graph.nodes if node.op == "placeholder")
+        self.picture = picture_of(module)
 
     def run(
         self, picture: Tensor, given: Mapping[str, NDArray[Any]] | None = None

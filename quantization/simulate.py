@@ -19,7 +19,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from lspdmobile.choices import Precision
 from quantization.affine import largest_weight, weight_bits
-from quantization.graph import exported_module, quantized_module
+from quantization.graph import exported_module, picture_of, quantized_module
 from quantization.plan import QuantizationPlan
 
 __all__ = ["IntegerTensor", "Simulation", "layer_weights", "simulation"]
@@ -60,7 +60,7 @@ class Simulation:
         weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._interpreter = _Recorder(module, stored, exact, rounded_to=rounded_to, weights=weights or {})
-        self.picture = next(node.name for node in module.graph.nodes if node.op == "placeholder")
+        self.picture = picture_of(module)
 
     def run(self, picture: Tensor) -> tuple[dict[str, IntegerTensor], Tensor]:
         """Map a picture ``[1, 3, H, W]`` to its int8 activations, by the node each was made from, and its heatmaps."""

@@ -59,8 +59,9 @@ def _of_activations(
     program: Program, planned: "Mapping[str, AffineGrid]", module: "GraphModule", planned_name: Callable[[str], str]
 ) -> Iterator[str | Shortfall]:
     makers = _makers(program)
-    picture = next(node.name for node in module.graph.nodes if node.op == "placeholder")
-    for made, source in sources(program, picture).items():
+    from quantization.graph import picture_of
+
+    for made, source in sources(program, picture_of(module)).items():
         layer = planned_name(source)
         if layer not in planned:
             continue
