@@ -1,10 +1,16 @@
-"""Heatmaps to keypoints in input pixels.
+"""What a network gives to keypoints in input pixels.
 
-Rules: ``quarter`` is argmax plus a quarter cell toward the larger neighbour on each axis (papers of the HRNet family,
-Newell et al. 2016); ``dark`` is a second-order Taylor step on the log of the Gaussian-smoothed heatmap (Zhang et al.,
-CVPR 2020); ``soft-argmax`` is the mean position in a window around the peak. Cell j's centre is ``(j + 0.5) * stride``.
-A peak on the border is not refined across it: what lies outside is unknown. For the same reason the window of
-``soft-argmax`` shrinks near the border, so that it stays centred on the peak.
+Heatmaps ``[N, K, h, w]``: ``quarter`` is argmax plus a quarter cell toward the larger neighbour on each axis (papers of
+the HRNet family, Newell et al. 2016); ``dark`` is a second-order Taylor step on the log of the Gaussian-smoothed
+heatmap (Zhang et al., CVPR 2020); ``soft-argmax`` is the mean position in a window around the peak. Cell j's centre is
+``(j + 0.5) * stride``. A peak on the border is not refined across it: what lies outside is unknown. For the same reason
+the window of ``soft-argmax`` shrinks near the border, so that it stays centred on the peak.
+
+``simcc`` (Li et al., ECCV 2022), ``[N, K, 1, X + Y]``: the scores of X vertical strips, then of Y horizontal ones, with
+equally many to the pixel; the best of each, its centre; the lower of the two as score.
+
+``regression``, ``[N, K, 1, 2 or 3]``: x and y as fractions of the input's width and height, and a score, 1 where there
+is none; ``regression-pixels`` has x and y in input pixels.
 """
 
 from typing import Final, Literal, get_args
@@ -12,9 +18,13 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DECODE_RULES", "DecodeRule", "decode", "unflip"]
+from lspdmobile.preprocess import PreprocessContract
 
-DecodeRule = Literal["quarter", "dark", "soft-argmax"]
+__all__ = ["DECODE_RULES", "HEATMAP_RULES", "DecodeRule", "HeatmapRule", "decode", "decoded_flipped", "unflip"]
+
+HeatmapRule = Literal["quarter", "dark", "soft-argmax"]
+DecodeRule = Literal["quarter", "dark", "soft-argmax", "simcc", "regression", "regression-pixels"]
+HEATMAP_RULES: Final[tuple[str, ...]] = get_args(HeatmapRule)
 DECODE_RULES: Final[tuple[str, ...]] = get_args(DecodeRule)
 
 Maps = NDArray[np.float32]
@@ -22,16 +32,16 @@ _BLUR_SIGMA: Final = 0.8
 _SOFT_WINDOW: Final = 2
 
 
-def decode(heatmaps: Maps, *, stride: int, rule: DecodeRule = "dark") -> Maps:
+def decode(maps: Maps, *, contract: PreprocessContract, rule: DecodeRule = "dark") -> Maps:
     """Find each joint.
 
     Args:
-        heatmaps: float32 ``[N, K, h, w]``, finite.
-        stride: Input pixels per cell.
-        rule: How the peak is refined below one cell.
+        maps: float32, finite; see above for each rule's shape.
+        contract: Gives the input's size and the stride of heatmaps.
+        rule: What the network gives, and how a peak is refined below one cell.
 
     Returns:
-        float32 ``[N, K, 3]``: x and y in input pixels, peak value as score.
+        float32 ``[N, K, 3]``: x and y in input pixels, score.
 
     Raises:
         ValueError: ``rule`` is none of :data:`DECODE_RULES`.
@@ -39,6 +49,75 @@ def decode(heatmaps: Maps, *, stride: int, rule: DecodeRule = "dark") -> Maps:
     if rule not in DECODE_RULES:
         message = f"unknown decode rule {rule!r}: choose from {', '.join(DECODE_RULES)}"
         raise ValueError(message)
+    if rule == "simcc":
+        return _strips(maps[:, :, 0], contract.input_size)
+    if rule in ("regression", "regression-pixels"):
+        return _coordinates(maps[:, :, 0], contract.input_size if rule == "regression" else (1, 1))
+    return _peaks(maps, contract.heatmap_stride, rule)
+
+
+def decoded_flipped(
+    maps: Maps, mirrored: Maps, *, flip: tuple[int, ...], contract: PreprocessContract, rule: DecodeRule
+) -> Maps:
+    """Find each joint by what a network gives for a picture and for its mirror image.
+
+    Heatmaps and strips are turned back and averaged, coordinates after decoding.
+
+    Args:
+        maps: Of the picture.
+        mirrored: Of the mirror image, the same shape.
+        flip: Index of each joint's mirror image.
+        contract: Gives the input's size and the stride of heatmaps.
+        rule: As for :func:`decode`.
+
+    Returns:
+        float32 ``[N, K, 3]``: x and y in input pixels, score.
+    """
+    other = mirrored[:, list(flip)]
+    if rule == "simcc":
+        across = _strips_across(maps.shape[-1], contract.input_size)
+        other = np.concatenate((other[..., :across][..., ::-1], other[..., across:]), axis=-1)
+    elif rule in HEATMAP_RULES:
+        other = unflip(mirrored, flip)
+    else:
+        both = [decode(each, contract=contract, rule=rule) for each in (maps, other)]
+        both[1][..., 0] = contract.input_size[1] - both[1][..., 0]
+        return np.float32(0.5) * (both[0] + both[1])
+    return decode(np.float32(0.5) * (maps + other), contract=contract, rule=rule)
+
+
+def unflip(heatmaps: Maps, flip: tuple[int, ...]) -> Maps:
+    """Turn heatmaps ``[N, K, h, w]`` of a mirrored picture back: columns reversed, left and right joints exchanged."""
+    return np.ascontiguousarray(heatmaps[:, list(flip), :, ::-1])
+
+
+def _strips_across(length: int, input_size: tuple[int, int]) -> int:
+    """Give the number X of vertical strips among X + Y."""
+    rows, columns = input_size
+    return round(length * columns / (rows + columns))
+
+
+def _strips(scores: Maps, input_size: tuple[int, int]) -> Maps:
+    across = _strips_across(scores.shape[-1], input_size)
+    out = np.empty((*scores.shape[:2], 3), np.float32)
+    best: list[Maps] = []
+    for axis, part in enumerate((scores[..., :across], scores[..., across:])):
+        place = part.argmax(axis=-1)
+        out[..., axis] = (place + 0.5) * (input_size[1 - axis] / part.shape[-1])
+        best.append(np.take_along_axis(part, place[..., None], axis=-1)[..., 0])
+    out[..., 2] = np.minimum(*best)
+    return out
+
+
+def _coordinates(values: Maps, scale: tuple[int, int]) -> Maps:
+    out = np.ones((*values.shape[:2], 3), np.float32)
+    out[..., : values.shape[-1]] = values
+    out[..., 0] *= scale[1]
+    out[..., 1] *= scale[0]
+    return out
+
+
+def _peaks(heatmaps: Maps, stride: int, rule: DecodeRule) -> Maps:
     count, joints, rows, columns = heatmaps.shape
     flat = heatmaps.reshape(count, joints, -1)
     peak = flat.argmax(axis=2)
@@ -55,11 +134,6 @@ def decode(heatmaps: Maps, *, stride: int, rule: DecodeRule = "dark") -> Maps:
     out[..., 1] = np.clip(y + 0.5 + dy, 0, rows) * stride
     out[..., 2] = score
     return out
-
-
-def unflip(heatmaps: Maps, flip: tuple[int, ...]) -> Maps:
-    """Turn heatmaps ``[N, K, h, w]`` of a mirrored picture back: columns reversed, left and right joints exchanged."""
-    return np.ascontiguousarray(heatmaps[:, list(flip), :, ::-1])
 
 
 def _neighbours(maps: Maps, x: NDArray[np.intp], y: NDArray[np.intp], radius: int) -> Maps:

@@ -101,7 +101,7 @@ class Reference:
     def keypoints(self, heatmaps: Maps, index: int) -> Maps:
         """Decode one picture's heatmaps to ``[K, 3]``: x, y in input pixels, score."""
         maps = heatmaps[index : index + 1]
-        points: Maps = decode(maps, stride=self.student.contract.heatmap_stride, rule=self.student.decode_rule)[0]
+        points: Maps = decode(maps, contract=self.student.contract, rule=self.student.decode_rule)[0]
         return points
 
 
@@ -154,7 +154,7 @@ def _scores(heatmaps: Maps, student: Student, views: Views) -> TaskMetrics | Non
     """Decode, map to picture pixels and score where there are labels."""
     if not views.persons:
         return None
-    points = decode(heatmaps, stride=student.contract.heatmap_stride, rule=student.decode_rule)
+    points = decode(heatmaps, contract=student.contract, rule=student.decode_rule)
     return _scored(points, student, views)
 
 

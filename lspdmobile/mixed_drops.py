@@ -48,7 +48,7 @@ def drops_of(
         for units in kept:
             nearer = min(whole, key=lambda each: len(each ^ units))
             maps = network.result(network.run(inputs, kept=units, like=(whole[nearer], nearer))).numpy()
-            found.append(decode(maps, stride=student.contract.heatmap_stride, rule=student.decode_rule))
+            found.append(decode(maps, contract=student.contract, rule=student.decode_rule))
         return found
 
     batches = mapped(points, range(0, len(views), _BATCH), jobs=jobs, progress=progress)

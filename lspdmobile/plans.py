@@ -17,7 +17,7 @@ from torch import nn
 
 from lspdmobile.errors import BadInputError
 from lspdmobile.preparing import Prepared
-from lspdmobile.student import write_weights
+from lspdmobile.weights import write_weights
 from quantization.plan import QuantizationPlan
 
 __all__ = ["PLAN", "SavedPlan", "write_plans"]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,13 @@ from converters import FORMATS
 from lspdmobile.artifact import Converter
 from lspdmobile.choices import Format
 from lspdmobile.data.views import Views
-from lspdmobile.decode import DECODE_RULES, DecodeRule, decode, unflip
+from lspdmobile.decode import DECODE_RULES, DecodeRule, decode, decoded_flipped
 from lspdmobile.errors import BadInputError
+from lspdmobile.opening import open_student
 from lspdmobile.preprocess import PreprocessContract
-from lspdmobile.skeleton import Skeleton, skeleton_named
-from lspdmobile.student import load_student
+from lspdmobile.report.manifest import SkeletonEntry
+from lspdmobile.skeleton import SKELETONS, Skeleton, skeleton_named
+from lspdmobile.student import Student
 
 __all__ = ["Predictor", "converter_of", "open_predictor", "usage_of"]
 
@@ -57,8 +59,13 @@ class Predictor:
             maps = self.heatmaps(inputs)
             if flip_test:
                 mirrored = self.heatmaps(np.ascontiguousarray(inputs[..., ::-1]))
-                maps = np.float32(0.5) * (maps + unflip(mirrored, self.skeleton.flip))
-            found.append(decode(maps, stride=self.contract.heatmap_stride, rule=self.decode_rule))
+                found.append(
+                    decoded_flipped(
+                        maps, mirrored, flip=self.skeleton.flip, contract=self.contract, rule=self.decode_rule
+                    )
+                )
+            else:
+                found.append(decode(maps, contract=self.contract, rule=self.decode_rule))
             if progress:
                 progress(min(i + _BATCH, len(views)), len(views))
         return views.to_pictures(np.concatenate(found))
@@ -69,8 +76,15 @@ def converter_of(path: Path) -> tuple[Format, Converter] | None:
     return next(((form, c) for form, c in FORMATS.items() if path.name.endswith(c.SUFFIX)), None)
 
 
-def open_predictor(source: str, *, arch: str | None = None, threads: int = 1) -> Predictor:
-    """Open a student (bundled name or checkpoint) or an artifact.
+def open_predictor(
+    source: str,
+    *,
+    arch: str | None = None,
+    arch_args: str | None = None,
+    contract: Path | None = None,
+    threads: int = 1,
+) -> Predictor:
+    """Open an artifact, or any student as :func:`lspdmobile.opening.open_student` does.
 
     Raises:
         BadInputError: It cannot be read, or the artifact does not say how pictures become its input.
@@ -78,17 +92,15 @@ def open_predictor(source: str, *, arch: str | None = None, threads: int = 1) ->
     path = Path(source)
     known = converter_of(path)
     if known is None:
-        return _of_student(source, arch)
+        return _of_student(open_student(source, arch=arch, arch_args=arch_args, contract=contract))
     if not path.exists():
         message = f"{path}: no such artifact"
         raise BadInputError(message)
     return _of_artifact(path, known[1], threads)
 
 
-def _of_student(source: str, arch: str | None) -> Predictor:
+def _of_student(student: Student) -> Predictor:
     import torch
-
-    student = load_student(source, arch=arch)
 
     def heatmaps(inputs: Maps) -> Maps:
         with torch.inference_mode():
@@ -124,7 +136,7 @@ def usage_of(path: Path, metadata: Mapping[str, str]) -> tuple[PreprocessContrac
     """
     try:
         contract = PreprocessContract.from_dict(json.loads(metadata["preprocess"]))
-        skeleton = skeleton_named(json.loads(metadata["skeleton"])["name"])
+        skeleton = _skeleton_of(json.loads(metadata["skeleton"]))
         rule = metadata["decode_rule"]
     except (BadInputError, KeyError, TypeError, ValueError) as error:
         message = f"{path}: does not carry its preprocess contract ({error}); only artifacts made by export can be run"
@@ -133,3 +145,10 @@ def usage_of(path: Path, metadata: Mapping[str, str]) -> tuple[PreprocessContrac
         message = f"{path}: names an unknown decode rule {rule!r}"
         raise BadInputError(message)
     return contract, skeleton, cast("DecodeRule", rule)
+
+
+def _skeleton_of(fields: Mapping[str, Any]) -> Skeleton:
+    """Take a skeleton of the tool's own by its name, any other one from its entry."""
+    if "keypoints" not in fields or fields["name"] in SKELETONS:
+        return skeleton_named(fields["name"])
+    return SkeletonEntry.model_validate(fields).skeleton()

@@ -100,7 +100,7 @@ def fused_for(
     """
     models, wanted = default_targets(), list(dict.fromkeys(goals))
     fused = fuse_for_targets(
-        student.network,
+        student.program or student.network,
         [(models[name], dtype) for name, dtype in wanted],
         input_size=student.contract.input_size,
         pictures=pictures,

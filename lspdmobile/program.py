@@ -11,12 +11,13 @@ import torch
 from torch.export import ExportedProgram
 
 from lspdmobile.errors import BadInputError
-from lspdmobile.student import unpickled
+from lspdmobile.weights import unpickled
 
-__all__ = ["SUFFIX", "load_program", "save_program"]
+__all__ = ["SUFFIX", "load_program", "note_in", "save_program"]
 
 SUFFIX: Final = ".pt2"
 _RUNS: Final = ("custom_obj_", "opaque_obj_")
+_NOTE: Final = "lspdmobile.json"
 
 
 def load_program(path: Path) -> ExportedProgram:
@@ -42,8 +43,28 @@ def load_program(path: Path) -> ExportedProgram:
         raise BadInputError(message) from error
 
 
-def save_program(program: ExportedProgram, path: Path) -> None:
+def note_in(path: Path) -> str | None:
+    """Give the note that :func:`save_program` put into a ``.pt2`` file; None where there is none.
+
+    Raises:
+        BadInputError: The file is missing or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = [name for name in archive.namelist() if name.endswith(f"/extra/{_NOTE}")]
+            return archive.read(found[0]).decode() if found else None
+    except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+        message = f"{path}: not a readable exported program ({error}); write it with torch.export.save"
+        raise BadInputError(message) from error
+
+
+def save_program(program: ExportedProgram, path: Path, *, note: str | None = None) -> None:
     """Write a ``.pt2`` file, replacing it at once.
+
+    Args:
+        program: What to write.
+        path: Where to.
+        note: Text that goes with it.
 
     Raises:
         BadInputError: The file cannot be written; nothing of it is left.
@@ -51,7 +72,7 @@ def save_program(program: ExportedProgram, path: Path) -> None:
     partial = path.with_name(f".{path.stem}.partial{SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.export.save(program, partial)
+        torch.export.save(program, partial, extra_files=None if note is None else {_NOTE: note})
         partial.replace(path)
     except OSError as error:
         message = f"{path}: cannot be written ({error.strerror or error})"

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import torch
 
-from lspdmobile.artifact import replacing_folder
 from lspdmobile.calibrating import Calibrator
 from lspdmobile.choices import Verdict
 from lspdmobile.emission import Job, judged_artifact
@@ -20,6 +19,7 @@ from lspdmobile.picture_sets import pictures_of
 from lspdmobile.plans import write_plans
 from lspdmobile.preparing import prepared
 from lspdmobile.repairing import repaired
+from lspdmobile.replacing import replacing_folder
 from lspdmobile.report.repair import RepairEntry
 from lspdmobile.report.schema import ArtifactEntry, FusionEntry, ReferenceEntry, StudentEntry
 from lspdmobile.request import ExportRequest, pairs_of
@@ -103,7 +103,7 @@ def _report(job: Job, fusion: FusionEntry, entries: list[ArtifactEntry], repairs
     return RunReport(
         student=StudentEntry(
             name=student.name,
-            architecture="lspd",
+            architecture=student.architecture,
             skeleton=student.skeleton.name,
             input_size=student.contract.input_size,
             params=before.params,

@@ -12,12 +12,14 @@ from lspdmobile.artifact import sha256_of
 from lspdmobile.environment import versions
 from lspdmobile.errors import BadInputError
 from lspdmobile.measuring import Reference
+from lspdmobile.opening import write_student
 from lspdmobile.parity import DropType
+from lspdmobile.program import SUFFIX
 from lspdmobile.report.files import Entry, read_file
 from lspdmobile.report.html import write_html
 from lspdmobile.report.pictures import WorstPicture
 from lspdmobile.report.schema import GoldenEntry, Manifest, ManifestArtifact, Report, SkeletonEntry, file_entries
-from lspdmobile.student import Student, save_student
+from lspdmobile.student import Student
 
 __all__ = [
     "BUNDLED",
@@ -27,7 +29,7 @@ __all__ = [
     "GateEntry",
     "RunContents",
     "RunReport",
-    "checkpoint_name",
+    "checkpoint_names",
     "metadata_of",
     "read_run_report",
     "refuse_to_replace_others",
@@ -95,21 +97,21 @@ class RunContents:
     calibration_sha256: str
 
 
-def checkpoint_name(student: str) -> str:
-    """Name the float student's file in a run folder."""
-    return f"{student}.safetensors"
+def checkpoint_names(student: str) -> tuple[str, str]:
+    """Give the names that the float student's file may have in a run folder: of ours, and of any other network."""
+    return f"{student}.safetensors", f"{student}{SUFFIX}"
 
 
 def metadata_of(student: Student) -> dict[str, str]:
     """Give the text entries every artifact carries."""
-    skeleton = SkeletonEntry.of(student.skeleton).model_dump(mode="json")
+    skeleton = SkeletonEntry.of(student.skeleton).model_dump(mode="json", exclude_unset=True)
     return {
         "student": student.name,
         "checkpoint_sha256": student.sha256,
         "preprocess": json.dumps(student.contract.to_dict(), sort_keys=True),
         "skeleton": json.dumps(skeleton, sort_keys=True),
         "decode_rule": student.decode_rule,
-        "license": "Apache-2.0",
+        "license": student.licence,
     }
 
 
@@ -131,7 +133,7 @@ def refuse_to_replace_others(target: Path, *, marker: str) -> None:
 def write_run(folder: Path, contents: RunContents) -> None:
     """Write everything but artifacts and plans, which are there already; the manifest, with all hashes, last."""
     student, report = contents.reference.student, contents.report
-    save_student(student, folder / checkpoint_name(student.name))
+    write_student(student, folder / _checkpoint_name(student))
     _write_json(folder / "fusion.json", contents.fusion)
     report.write(folder / REPORT)
     worst = sorted(contents.worst, key=lambda shown: -shown.drift_px)[:_WORST_SHOWN]
@@ -144,7 +146,7 @@ def _manifest(folder: Path, contents: RunContents, golden: GoldenEntry) -> Manif
     student = contents.reference.student
     return Manifest(
         student=student.name,
-        checkpoint_sha256=student.sha256 or sha256_of(folder / checkpoint_name(student.name)),
+        checkpoint_sha256=student.sha256 or sha256_of(folder / _checkpoint_name(student)),
         contract=student.contract.to_dict(),
         skeleton=SkeletonEntry.of(student.skeleton),
         decode_rule=student.decode_rule,
@@ -156,6 +158,10 @@ def _manifest(folder: Path, contents: RunContents, golden: GoldenEntry) -> Manif
         evaluation_sha256=contents.reference.views.sha256(),
         files=file_entries(folder, _names(folder)),
     )
+
+
+def _checkpoint_name(student: Student) -> str:
+    return checkpoint_names(student.name)[student.config is None]
 
 
 def _names(folder: Path) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""Skeletons: keypoint names, mirror pairs, limbs and OKS sigmas of the label sets this tool reads.
+"""Skeletons: keypoint names, mirror pairs, limbs and OKS sigmas, of the label sets this tool knows and of others.
 
 Keypoint order is the data set's own. ``flip[k]`` is the index keypoint ``k`` takes in a mirrored picture. OKS sigmas
 are COCO's where COCO defines the joint (pycocotools ``Params``); neck, head top, thorax and pelvis have none there, and
@@ -6,8 +6,8 @@ we use the shoulder's (0.079) and the hip's (0.107) as the nearest body parts.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
 
 from lspdmobile.errors import BadInputError
 
@@ -22,18 +22,21 @@ class Skeleton:
         name: Identifier written into checkpoints and manifests.
         keypoints: Joint names in label order, length K.
         limbs: Pairs of joint indices that are drawn as bones.
-        sigmas: OKS standard deviation of each joint, in units of the object scale.
-        torso: Joint pair whose distance normalises PCK (left shoulder, right hip).
+        sigmas: OKS standard deviation of each joint, in units of the object scale; empty where there are none, and no
+            OKS then.
+        torso: Joint pair whose distance normalises PCK (left shoulder, right hip); None where there is no such pair.
         head: Joint pair whose distance normalises PCKh (neck or thorax, head top); None where the labels have no head
             segment.
+        mirror: Pairs of joint indices that are each other's mirror image; None pairs ``left_x`` with ``right_x``.
     """
 
     name: str
     keypoints: tuple[str, ...]
-    limbs: tuple[tuple[int, int], ...]
-    sigmas: tuple[float, ...]
-    torso: tuple[int, int]
-    head: tuple[int, int] | None
+    limbs: tuple[tuple[int, int], ...] = ()
+    sigmas: tuple[float, ...] = ()
+    torso: tuple[int, int] | None = None
+    head: tuple[int, int] | None = None
+    mirror: tuple[tuple[int, int], ...] | None = None
 
     @property
     def count(self) -> int:
@@ -44,7 +47,28 @@ class Skeleton:
     def flip(self) -> tuple[int, ...]:
         """Index of each joint's mirror image; a joint on the midline maps to itself."""
         index = {name: i for i, name in enumerate(self.keypoints)}
-        return tuple(index[_mirrored(name)] for name in self.keypoints)
+        if self.mirror is None:
+            return tuple(index.get(_mirrored(name), i) for i, name in enumerate(self.keypoints))
+        images = {a: b for pair in self.mirror for a, b in (pair, pair[::-1])}
+        return tuple(images.get(i, i) for i in range(self.count))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the skeleton as JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Rebuild from :meth:`to_dict`, also after JSON has made lists of tuples.
+
+        Raises:
+            TypeError: A field is missing, unknown or of another kind.
+        """
+        values: dict[str, Any] = {k: _tuples(v) for k, v in fields.items()}
+        return cls(**values)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _mirrored(name: str) -> str:

@@ -7,16 +7,14 @@ Our checkpoints are ``.safetensors`` files whose metadata holds one JSON text un
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from lspdmobile.artifact import sha256_of
 from lspdmobile.decode import DECODE_RULES, DecodeRule
@@ -26,8 +24,10 @@ from lspdmobile.networks.config import NetworkConfig
 from lspdmobile.networks.presets import PRESETS, preset
 from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.skeleton import SKELETONS, Skeleton, skeleton_named
+from lspdmobile.weights import first_line, state_dict_of, unpickled, with_weights, write_weights
 
 __all__ = [
+    "NAME",
     "Student",
     "bundled_students",
     "load_checkpoint",
@@ -35,14 +35,12 @@ __all__ = [
     "resized",
     "save_student",
     "student_from_preset",
-    "unpickled",
-    "write_weights",
 ]
 
 _METADATA_KEY: Final = "lspdmobile"
 _SCHEMA_VERSION: Final = 1
-_MOST_LISTED: Final = 12
-_NAME: Final = re.compile(r"(?!\.\.?$)[^/\\:\x00-\x1f]+")
+NAME: Final = re.compile(r"(?!\.\.?$)[^/\\:\x00-\x1f]+")
+"""What the name of a student matches: files begin with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +49,14 @@ class Student:
 
     Attributes:
         name: Short name; the stem of every file made from it.
-        network: In eval mode; maps ``[N, 3, H, W]`` to heatmaps ``[N, K, h, w]``.
-        config: What shapes the network.
+        network: In eval mode; maps ``[N, 3, H, W]`` to heatmaps ``[N, K, h, w]``, or what else the decode rule reads.
+        config: What shapes the network; None for one that was not made here.
         contract: How pictures become inputs.
         skeleton: Meaning of the K heatmaps.
         decode_rule: How heatmaps become keypoints.
+        program: The exported program that ``network`` was made of, for one picture; None where it is a module.
+        made_by: What made a network that was not made here.
+        licence: Of the weights, an SPDX name where there is one.
         provenance: How it was trained, in JSON-able values.
         metrics: What it scored, by set and metric, in JSON-able values.
         sha256: Hash of the checkpoint file; empty for a network that has none.
@@ -63,13 +64,21 @@ class Student:
 
     name: str
     network: nn.Module
-    config: NetworkConfig
+    config: NetworkConfig | None
     contract: PreprocessContract
     skeleton: Skeleton
     decode_rule: DecodeRule = "dark"
+    program: ExportedProgram | None = field(default=None, repr=False)
+    made_by: str = ""
+    licence: str = "Apache-2.0"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
+
+    @property
+    def architecture(self) -> str:
+        """Name of the architecture, or what made a network that was not made here."""
+        return architecture_of(self.config) if self.config else self.made_by
 
 
 def bundled_students() -> dict[str, Path]:
@@ -114,7 +123,7 @@ def load_checkpoint(path: Path, *, device: str) -> dict[str, Any]:
     try:
         saved = unpickled(path, device)
     except Exception as error:  # torch raises many kinds; every one means the file cannot be used
-        message = f"{path}: not a readable training checkpoint ({_first_line(error)})"
+        message = f"{path}: not a readable training checkpoint ({first_line(error)})"
         raise BadInputError(message) from error
     if not isinstance(saved, dict):
         message = f"{path}: not a training checkpoint"
@@ -135,7 +144,8 @@ def student_from_preset(name: str) -> Student:
 
 
 def save_student(student: Student, path: Path) -> None:
-    """Write a ``.safetensors`` checkpoint, replacing the file at once."""
+    """Write a student of ours as a ``.safetensors`` checkpoint, replacing the file at once."""
+    assert student.config is not None, f"{student.made_by} has no configuration to write"
     header = {
         "schema_version": _SCHEMA_VERSION,
         "name": student.name,
@@ -148,27 +158,6 @@ def save_student(student: Student, path: Path) -> None:
         "metrics": dict(student.metrics),
     }
     write_weights(student.network, path, metadata={_METADATA_KEY: json.dumps(header, sort_keys=True)})
-
-
-def write_weights(network: nn.Module, path: Path, *, metadata: dict[str, str] | None = None) -> None:
-    """Write a network's tensors as ``.safetensors``, replacing the file at once.
-
-    Raises:
-        BadInputError: The file cannot be written; nothing of it is left.
-    """
-    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata=metadata)
-        partial.chmod(0o644)
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        message = f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})"
-        raise BadInputError(message) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _from_safetensors(path: Path) -> Student:
@@ -203,10 +192,10 @@ def _from_header(path: Path, text: str, tensors: dict[str, Tensor]) -> Student:
         )
         _check_agreement(student)
     except Exception as error:  # a field of a wrong kind can fail anywhere while the network is built
-        fault = error if isinstance(error, BadInputError) else f"{type(error).__name__}: {_first_line(error)}"
+        fault = error if isinstance(error, BadInputError) else f"{type(error).__name__}: {first_line(error)}"
         message = f"{path}: its metadata cannot be used ({fault})"
         raise BadInputError(message) from error
-    _fill(student.network, tensors, path)
+    with_weights(student.network, tensors, path)
     return student
 
 
@@ -218,13 +207,14 @@ def _check_header(header: Mapping[str, Any]) -> None:
     if rule not in DECODE_RULES:
         message = f"unknown decode rule {rule!r}: choose from {', '.join(DECODE_RULES)}"
         raise BadInputError(message)
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         message = f"name {name!r} cannot begin the names of files"
         raise BadInputError(message)
 
 
 def _check_agreement(student: Student) -> None:
     config, contract = student.config, student.contract
+    assert config is not None
     if config.keypoints != student.skeleton.count:
         message = f"{config.keypoints} heatmaps do not fit {student.skeleton.name}'s {student.skeleton.count} joints"
         raise BadInputError(message)
@@ -238,56 +228,19 @@ def _from_state_dict(path: Path, arch: str | None) -> Student:
         message = f"{path}: a state dict does not say its architecture; add --arch ({', '.join(PRESETS)})"
         raise BadInputError(message)
     base = student_from_preset(arch)
-    try:
-        tensors = unpickled(path, "cpu")
-    except Exception as error:  # torch raises many kinds; every one means the file cannot be used
-        message = f"{path}: not a plain state dict of tensors, nothing in it was executed ({_first_line(error)})"
-        raise BadInputError(message) from error
-    if not isinstance(tensors, dict) or not all(isinstance(v, Tensor) for v in tensors.values()):
-        message = f"{path}: holds no state dict (tensor names to tensors); save network.state_dict()"
-        raise BadInputError(message)
-    _fill(base.network, tensors, path)
+    with_weights(base.network, state_dict_of(path), path)
     return replace(base, name=path.stem, sha256=sha256_of(path))
-
-
-def unpickled(source: Path | IO[bytes], device: str) -> Any:
-    """Read tensors and plain values; raises where the file holds anything that would run."""
-    return torch.load(source, map_location=device, weights_only=True)  # noqa: TID251 - the one place that may
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:160] if text else type(error).__name__
-
-
-def _fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load weights into a network in eval mode after checking names, shapes and values."""
-    wanted = network.state_dict()
-    faults = [f"missing {name}" for name in wanted if name not in tensors]
-    faults += [f"unexpected {name}" for name in tensors if name not in wanted]
-    faults += [
-        f"{name} is {tuple(tensors[name].shape)}, {tuple(wanted[name].shape)} expected"
-        for name in wanted
-        if name in tensors and tensors[name].shape != wanted[name].shape
-    ]
-    if faults:
-        shown = "; ".join(faults[:_MOST_LISTED]) + ("; …" if len(faults) > _MOST_LISTED else "")
-        message = f"{path}: {len(faults)} differences from the architecture: {shown}"
-        raise BadInputError(message)
-    bad = [n for n, t in tensors.items() if not bool(torch.isfinite(t.to(wanted[n].dtype)).all())]
-    if bad:
-        message = f"{path}: weights are not finite (NaN or infinity) in {', '.join(bad[:_MOST_LISTED])}"
-        raise BadInputError(message)
-    network.load_state_dict(dict(tensors))
-    network.eval()
 
 
 def resized(student: Student, input_size: tuple[int, int]) -> Student:
     """Give the same weights at another input size; the network is fully convolutional.
 
     Raises:
-        BadInputError: A side is not a positive multiple of what the network needs.
+        BadInputError: A side is not a positive multiple of what the network needs, or the network is none of ours.
     """
+    if student.config is None:
+        message = f"--input-size: {student.name} was not made here; its contract file or the program itself says it"
+        raise BadInputError(message)
     step = student.config.size_step
     if any(side <= 0 or side % step for side in input_size):
         message = f"--input-size {input_size[0]} {input_size[1]}: both sides must be multiples of {step}"

@@ -15,6 +15,7 @@ from lspdmobile.deviation import Deviation
 from lspdmobile.errors import BadInputError, GateFailedError, LspdmobileError
 from lspdmobile.fusion import Fused
 from lspdmobile.measuring import Progress, Reference, measure, reference_of
+from lspdmobile.opening import open_student
 from lspdmobile.parity import Gate, judge
 from lspdmobile.plans import PLAN, SavedPlan
 from lspdmobile.preparing import Goal, fused_for, goal_of
@@ -24,11 +25,11 @@ from lspdmobile.run_folder import (
     BUNDLED,
     MANIFEST,
     RunReport,
-    checkpoint_name,
+    checkpoint_names,
     metadata_of,
     read_run_report,
 )
-from lspdmobile.student import Student, load_student
+from lspdmobile.student import Student
 
 __all__ = ["Verification", "verify"]
 
@@ -108,11 +109,12 @@ def verify(run: Path, progress: Progress, *, data: Path | None = None, threads: 
     """
     manifest, report = read_manifest(run / MANIFEST), read_run_report(run)
     faults = _faults(run, manifest)
-    checkpoint = checkpoint_name(manifest.student)
+    names = checkpoint_names(manifest.student)
+    checkpoint = next((name for name in names if name in manifest.files), names[0])
     if checkpoint in faults or checkpoint not in manifest.files:
         message = f"{run / checkpoint}: {faults.get(checkpoint, 'is not listed in the manifest')}; export again"
         raise GateFailedError(message)
-    student = load_student(str(run / checkpoint))
+    student = open_student(str(run / checkpoint))
     views = _views(student, report, data)
     if data is None and views.sha256() != manifest.evaluation_sha256:
         faults[report.reference.data] = "are not the pictures this run was judged on (their sha256 differs)"

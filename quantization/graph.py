@@ -12,6 +12,7 @@ after it); the others, such as bilinear resize and ELU, stay float between a deq
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -24,9 +25,11 @@ from quantization.affine import SMALLEST_SCALE, AffineGrid, smallest_weight_scal
 from quantization.plan import QuantizationPlan, TensorRange
 
 __all__ = [
+    "Move",
     "activation_grids",
     "exported_module",
     "float_layers",
+    "moves_of",
     "picture_of",
     "quantized_module",
     "weight_scales_by_node",
@@ -36,6 +39,11 @@ __all__ = [
 _ACTIVATIONS: Final = ("aten.relu", "aten.hardtanh", "aten.clamp")
 """What is fused into the operator before it, by how its name begins."""
 _LAYERS: Final = ("aten.conv", "aten.linear")
+_MOVES: Final = frozenset(
+    getattr(torch.ops.aten, name)
+    for name in ("view", "reshape", "_unsafe_view", "flatten", "transpose", "permute", "squeeze", "unsqueeze")
+)
+"""What moves numbers and computes nothing."""
 
 
 def picture_of(module: GraphModule) -> str:
@@ -108,6 +116,29 @@ def activation_grids(module: GraphModule) -> dict[str, AffineGrid]:
                 scale=float(scale), zero_point=int(zero_point), quant_min=int(quant_min), quant_max=int(quant_max)
             )
     return grids
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """A tensor that is another one with its numbers moved: the other one's name, and its own shape."""
+
+    source: str
+    shape: tuple[int, ...]
+
+
+def moves_of(module: GraphModule) -> dict[str, Move]:
+    """Give the int8 tensors of a quantized module that are moved ones, by name: views, permutations and the like."""
+    grids = activation_grids(module)
+    moves: dict[str, Move] = {}
+    for node in module.graph.nodes:
+        if node.name not in grids or getattr(node.target, "overloadpacket", None) not in _MOVES:
+            continue
+        rounded = node.args[0]
+        while str(rounded.target).startswith("quantized_decomposed."):
+            rounded = rounded.args[0]
+        if grids.get(rounded.name) == grids[node.name]:
+            moves[node.name] = Move(source=rounded.name, shape=tuple(node.meta["val"].shape))
+    return moves
 
 
 def weight_scales_by_node(module: GraphModule) -> dict[str, Tensor]:

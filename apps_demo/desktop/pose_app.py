@@ -130,15 +130,34 @@ def preprocess(picture: Image.Image, contract: dict[str, Any]) -> tuple[Array, C
     return np.ascontiguousarray(normal.transpose(2, 0, 1)[None]), to_picture
 
 
-# After the network: heatmaps to keypoints.
+# After the network: heatmaps, strips or coordinates to keypoints.
 
 
-def decode(heatmaps: Array, stride: int, rule: str) -> Array:
-    """Find each joint's peak and refine it by the manifest's rule.
+def decode(maps: Array, contract: dict[str, Any], rule: str) -> Array:
+    """Find each joint by the manifest's rule.
 
     Returns:
         ``[K, 3]``: x and y in input pixels, score.
     """
+    rows, columns = contract["input_size"]
+    if rule == "simcc":
+        return _strips(maps[:, 0], rows, columns)
+    if rule in ("regression", "regression-pixels"):
+        points = np.ones((len(maps), 3), np.float32)
+        points[:, : maps.shape[2]] = maps[:, 0]
+        return points * np.asarray([columns, rows, 1] if rule == "regression" else [1, 1, 1], np.float32)
+    return _peaks(maps, contract["heatmap_stride"], rule)
+
+
+def _strips(scores: Array, rows: int, columns: int) -> Array:
+    """The best of the vertical strips, which come first, and of the horizontal ones: their centres, the lower score."""
+    across = round(scores.shape[1] * columns / (rows + columns))
+    x, y = scores[:, :across], scores[:, across:]
+    left, top = (x.argmax(1) + 0.5) * columns / x.shape[1], (y.argmax(1) + 0.5) * rows / y.shape[1]
+    return np.stack([left, top, np.minimum(x.max(1), y.max(1))], 1).astype(np.float32)
+
+
+def _peaks(heatmaps: Array, stride: int, rule: str) -> Array:
     refine = {"dark": _dark, "quarter": _quarter, "soft-argmax": _soft_argmax}[rule]
     points = np.zeros((len(heatmaps), 3), np.float32)
     for joint, heatmap in enumerate(heatmaps):
@@ -204,7 +223,7 @@ def self_test(run: Path, manifest: dict[str, Any], network: Network) -> str | No
     """
     golden, cell = manifest["golden"], manifest["contract"]["heatmap_stride"]
     expected = np.asarray(json.loads((run / golden["expected"]).read_text(encoding="utf-8"))["keypoints"], np.float32)
-    found = decode(network(np.load(run / golden["input"])), cell, manifest["decode_rule"])
+    found = decode(network(np.load(run / golden["input"])), manifest["contract"], manifest["decode_rule"])
     sure = expected[:, 2] >= GOLDEN_SCORE
     if found.shape != expected.shape or not sure.any():
         return f"nothing to compare: {int(sure.sum())} of {len(expected)} joints have a score of {GOLDEN_SCORE} or more"
@@ -247,8 +266,7 @@ def main(arguments: list[str] | None = None) -> int:
         for source, target in pictures.items():
             picture = ImageOps.exif_transpose(Image.open(source)).convert("RGB")
             inputs, to_picture = preprocess(picture, manifest["contract"])
-            stride, rule = manifest["contract"]["heatmap_stride"], manifest["decode_rule"]
-            points = to_picture(decode(network(inputs), stride, rule))
+            points = to_picture(decode(network(inputs), manifest["contract"], manifest["decode_rule"]))
             target.parent.mkdir(parents=True, exist_ok=True)
             draw(picture, points, manifest["skeleton"]["limbs"], options.threshold).save(target)
             print(target)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from quantization.plan import QuantizationPlan
-    from quantization.simulate import IntegerTensor
+    from quantization.simulate import IntegerTensor, Simulation
 
 __all__ = ["deviation", "deviation_of"]
 
@@ -80,9 +80,7 @@ def deviation_of(
             weights = {name: torch.from_numpy(weight) for name, weight in found.items()}
     exact = frozenset(v.name for op in program.operations for v in op.outputs if v.type.dtype.name == "float32")
     simulated = simulation(network, plan, size, stored=torch.float16, exact=exact, weights=weights)
-    comparison = _Comparison(
-        program, picture=simulated.picture, planned_name=planned_name, faults=faults, forced=forced
-    )
+    comparison = _Comparison(program, simulated, planned_name=planned_name, faults=faults, forced=forced)
     for picture in torch.from_numpy(pictures).split(1):
         comparison.add(picture, *simulated.run(picture))
     return comparison.result()
@@ -94,8 +92,8 @@ class _Comparison:
     def __init__(
         self,
         program: Program,
+        simulated: "Simulation",
         *,
-        picture: str,
         planned_name: Callable[[str], str],
         faults: frozenset[str],
         forced: bool,
@@ -103,7 +101,8 @@ class _Comparison:
         from converters.coreml.mil.program import MilProgram
 
         self._program = MilProgram(program, compute="fp32")
-        self._sources = {name: planned_name(source) for name, source in sources(program, picture).items()}
+        self._sources = sources(program, simulated.picture, simulated.moves, planned_name)
+        self._moves = simulated.moves
         self._integers: dict[str, Tally] = {}
         self._heatmaps = Tally()
         self._faults = set(faults)
@@ -123,7 +122,8 @@ class _Comparison:
                     self._compare(tally, self._sources[name], values[name], wanted[name].values, wanted[name].step)
                 if name in outputs:
                     self._compare(self._heatmaps, "heatmaps", values[name], heatmaps, 1.0)
-        self._faults.update(f"{name} is int8 in the plan, not in the file" for name in planned.keys() - self._integers)
+        seen = self._integers.keys() | {move.source for move in self._moves.values()}
+        self._faults.update(f"{name} is int8 in the plan, not in the file" for name in planned.keys() - seen)
         unplanned = set(self._sources.values()) - planned.keys()
         self._faults.update(f"{name} is int8 in the file, not in the plan" for name in unplanned)
 

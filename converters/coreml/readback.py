@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.coreml.grids import given_name, sources
+from converters.coreml.grids import given_name, quantize_behind, sources
 from converters.coreml.mil.package import Operation, Program
 from converters.coreml.palettes import LAYERS, constant_behind
 from lspdmobile.errors import ConversionError
@@ -59,13 +59,12 @@ def _of_activations(
     program: Program, planned: "Mapping[str, AffineGrid]", module: "GraphModule", planned_name: Callable[[str], str]
 ) -> Iterator[str | Shortfall]:
     makers = _makers(program)
-    from quantization.graph import picture_of
+    from quantization.graph import moves_of, picture_of
 
-    for made, source in sources(program, picture_of(module)).items():
-        layer = planned_name(source)
-        if layer not in planned:
+    for made, layer in sources(program, picture_of(module), moves_of(module), planned_name).items():
+        quantize, _ = quantize_behind(makers[made], makers)
+        if layer not in planned or quantize is None:
             continue
-        quantize = makers[str(makers[made].inputs["input"][0])]
         shift = _UNSIGNED if quantize.outputs[0].type.dtype.name == "uint8" else 0
         for operation in (quantize, makers[made]):
             scale, zero_point = _grid(operation, makers)

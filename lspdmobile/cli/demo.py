@@ -7,8 +7,8 @@ import typer
 
 from lspdmobile.choices import Format, Precision
 from lspdmobile.cli.app import app
-from lspdmobile.cli.export import finish
 from lspdmobile.cli.options import JsonOpt, VerboseOpt
+from lspdmobile.cli.outcome import finish
 from lspdmobile.cli.terminal import working
 
 __all__ = ["demo"]
@@ -44,4 +44,4 @@ def demo(
             overwrite=(output_dir / "manifest.json").is_file(),
         )
         report = export(request, terminal.progress)
-        finish(terminal, report, output_dir, json=json)
+        finish(terminal, {output_dir: report}, json=json)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lspdmobile.cli.app import app
-from lspdmobile.cli.options import ArchOpt, DataOpt, JsonOpt, ThreadsOpt, VerboseOpt
+from lspdmobile.cli.options import ArchArgsOpt, ArchOpt, ContractOpt, DataOpt, JsonOpt, ThreadsOpt, VerboseOpt
 from lspdmobile.cli.terminal import working
 from lspdmobile.errors import BadInputError
 
@@ -20,6 +20,8 @@ def evaluate(
     flip_test: Annotated[bool, typer.Option("--flip-test", help="Average with the mirrored picture.")] = False,
     threads: ThreadsOpt = 1,
     arch: ArchOpt = None,
+    arch_args: ArchArgsOpt = None,
+    contract: ContractOpt = None,
     json: JsonOpt = False,
     verbose: VerboseOpt = False,
 ) -> None:
@@ -34,7 +36,7 @@ def evaluate(
         from lspdmobile.predictor import open_predictor
         from lspdmobile.report.tables import metrics_table
 
-        predictor = open_predictor(subject, arch=arch, threads=threads)
+        predictor = open_predictor(subject, arch=arch, arch_args=arch_args, contract=contract, threads=threads)
         terminal.progress("read pictures", 0, 1)
         views = load_views(data or bundled_pictures(), predictor.contract, predictor.skeleton)
         if not views.persons:

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lspdmobile.choices import Backend, Estimator, Layout, Verdict, parse_formats, parse_precisions
+from lspdmobile.choices import Backend, Estimator, Layout, parse_formats, parse_precisions
 from lspdmobile.cli.app import app
 from lspdmobile.cli.options import (
+    ArchArgsOpt,
     ArchOpt,
     CalibOpt,
+    ContractOpt,
     DataOpt,
     EstimatorOpt,
     EvaluationSamplesOpt,
@@ -18,27 +20,33 @@ from lspdmobile.cli.options import (
     OverwriteOpt,
     SamplesOpt,
     SeedOpt,
-    StudentArg,
     TargetOpt,
     ThreadsOpt,
     VerboseOpt,
 )
-from lspdmobile.cli.terminal import Terminal, relative, working
-from lspdmobile.errors import BadInputError
+from lspdmobile.cli.outcome import finish
+from lspdmobile.cli.terminal import Terminal, working
+from lspdmobile.errors import BadInputError, LspdmobileError
 
 if TYPE_CHECKING:
     from lspdmobile.request import ExportRequest
     from lspdmobile.run_folder import RunReport
+    from lspdmobile.student import Student
 
-__all__ = ["export", "finish"]
+__all__ = ["export"]
 
-_CONVERSION_FAILED = 4
-_GATE_FAILED = 3
+StudentsArg = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="STUDENT…",
+        help="Bundled names (lspd-s), .safetensors files, a .pth with --arch, or a .pt2 with --contract.",
+    ),
+]
 
 
 @app.command()
 def export(
-    student: StudentArg,
+    students: StudentsArg,
     *,
     formats: Annotated[
         str, typer.Option("--format", "-f", help="Comma list of coreml (mlpackage), tflite (litert), executorch (pte).")
@@ -52,7 +60,9 @@ def export(
     backend: Annotated[
         Backend, typer.Option("--backend", help="What ExecuTorch artifacts are delegated to.")
     ] = Backend.XNNPACK,
-    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder to make.")] = Path("runs/export"),
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", "-o", help="Folder to make; of several students one inside it for each.")
+    ] = Path("runs/export"),
     calib: CalibOpt = None,
     samples: SamplesOpt = 128,
     methods: MethodsOpt = "default",
@@ -76,6 +86,8 @@ def export(
     seed: SeedOpt = 0,
     threads: ThreadsOpt = 1,
     arch: ArchOpt = None,
+    arch_args: ArchArgsOpt = None,
+    contract: ContractOpt = None,
     repair: Annotated[
         bool,
         typer.Option(
@@ -96,69 +108,86 @@ def export(
     chosen = parse_formats(formats), parse_precisions(precisions)
     with working(verbose=verbose) as terminal:
         from lspdmobile.parity import DropType, Gate
-        from lspdmobile.run import ExportRequest, pairs_of
-        from lspdmobile.run import export as run
-        from lspdmobile.student import load_student, resized
+        from lspdmobile.run import ExportRequest
+        from lspdmobile.student import resized
         from quantization.methods import parse_methods
 
         if drop_type not in {d.value for d in DropType}:
             message = f"unknown --drop-type {drop_type!r}: choose absolute or relative"
             raise BadInputError(message)
-        loaded = load_student(student, arch=arch)
-        request = ExportRequest(
-            student=resized(loaded, input_size) if input_size else loaded,
-            formats=chosen[0],
-            precisions=chosen[1],
-            output_dir=output_dir,
-            overwrite=overwrite,
-            calibration=calib,
-            calibration_samples=samples,
-            methods=parse_methods(methods),
-            estimator=estimator,
-            data=data,
-            evaluation_samples=evaluation_samples,
-            seed=seed,
-            gate=Gate(max_drop=max_drop, drop_type=DropType(drop_type)),
-            backend=backend,
-            layout=layout,
-            deployment_target=deployment_target,
-            threads=threads,
-            repair=repair,
-            target=cost_target,
-        )
+        loaded = _opened(students, arch, arch_args, contract)
+        requests = [
+            ExportRequest(
+                student=resized(student, input_size) if input_size else student,
+                formats=chosen[0],
+                precisions=chosen[1],
+                output_dir=output_dir / student.name if len(loaded) > 1 else output_dir,
+                overwrite=overwrite,
+                calibration=calib,
+                calibration_samples=samples,
+                methods=parse_methods(methods),
+                estimator=estimator,
+                data=data,
+                evaluation_samples=evaluation_samples,
+                seed=seed,
+                gate=Gate(max_drop=max_drop, drop_type=DropType(drop_type)),
+                backend=backend,
+                layout=layout,
+                deployment_target=deployment_target,
+                threads=threads,
+                repair=repair,
+                target=cost_target,
+            )
+            for student in loaded
+        ]
         if dry_run:
-            taken, left = pairs_of(request)
-            terminal.show(_intention(request, [f"{f} {p}" for f, p in taken], [f"{f} {p}" for f, p in left]))
+            terminal.show(*map(_intention, requests))
             return
-        report = run(request, terminal.progress)
-        finish(terminal, report, output_dir, json=json)
+        _exported(requests, terminal, json=json)
 
 
-def finish(terminal: Terminal, report: "RunReport", folder: Path, *, json: bool) -> None:
-    """Print the parity table and leave with the exit code the verdict asks for."""
-    from lspdmobile.report.calibration import calibration_lines
-    from lspdmobile.report.explanations import form_lines, repair_lines
-    from lspdmobile.report.methods import method_lines
-    from lspdmobile.report.tables import note_lines, parity_table, reason_lines
+def _opened(sources: list[str], arch: str | None, arch_args: str | None, contract: Path | None) -> "list[Student]":
+    """Open all students before any work is done.
 
-    terminal.close()
-    if json:
-        terminal.show_json(report.model_dump(mode="json", by_alias=True))
-    else:
-        terminal.show(parity_table(report), *reason_lines(report, only_failures=True))
-        for pair in report.not_taken:
-            terminal.show(f"not written: {pair} (the format does not take this precision)")
-        terminal.show(*form_lines(report), *repair_lines(report))
-        terminal.show(*method_lines(report.methods))
-        terminal.show(*calibration_lines(report.calibration), *note_lines(report))
-        terminal.show(f"verdict: {report.verdict}", f"report: {relative(folder / 'report.html')}")
-    if any(a.sha256 is None for a in report.artifacts):
-        raise typer.Exit(_CONVERSION_FAILED)
-    if report.verdict is not Verdict.PASS:
-        raise typer.Exit(_GATE_FAILED)
+    Raises:
+        BadInputError: One cannot be opened, two have one name, or an option for one student is given for several.
+    """
+    from lspdmobile.opening import open_student
+
+    if len(sources) > 1 and (arch or contract):
+        message = f"--arch and --contract are of one network, {len(sources)} students are given: export it by itself"
+        raise BadInputError(message)
+    found = [open_student(source, arch=arch, arch_args=arch_args, contract=contract) for source in sources]
+    names = [student.name for student in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        message = f"two students are called {', '.join(twice)}, and one folder cannot hold both: export them one by one"
+        raise BadInputError(message)
+    return found
 
 
-def _intention(request: "ExportRequest", taken: list[str], left: list[str]) -> str:
+def _exported(requests: "list[ExportRequest]", terminal: Terminal, *, json: bool) -> None:
+    """Do one export after the other; what stops one of several does not stop the others."""
+    from lspdmobile.replacing import refuse_existing
+    from lspdmobile.run import export as run
+
+    for request in requests:
+        refuse_existing(request.output_dir, overwrite=request.overwrite)
+    reports: dict[Path, RunReport] = {}
+    stopped: dict[str, LspdmobileError] = {}
+    for request in requests:
+        try:
+            reports[request.output_dir] = run(request, terminal.progress)
+        except LspdmobileError as error:
+            if len(requests) == 1:
+                raise
+            stopped[request.student.name] = error
+    finish(terminal, reports, json=json, stopped=stopped)
+
+
+def _intention(request: "ExportRequest") -> str:
+    from lspdmobile.run import pairs_of
+
+    taken, left = ([f"{form} {precision}" for form, precision in pairs] for pairs in pairs_of(request))
     rows, columns = request.student.contract.input_size
     budget = f"max drop {request.gate.max_drop:g} {request.gate.drop_type}"
     lines = [

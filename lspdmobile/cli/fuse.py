@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lspdmobile.cli.app import app
-from lspdmobile.cli.options import ArchOpt, JsonOpt, OverwriteOpt, SeedOpt, VerboseOpt
+from lspdmobile.cli.options import ArchArgsOpt, ArchOpt, ContractOpt, JsonOpt, OverwriteOpt, SeedOpt, VerboseOpt
 from lspdmobile.cli.terminal import relative, working
 from lspdmobile.errors import BadInputError
 
@@ -47,6 +47,8 @@ def fuse(
     ] = 5,
     seed: SeedOpt = 0,
     arch: ArchOpt = None,
+    arch_args: ArchArgsOpt = None,
+    contract: ContractOpt = None,
     overwrite: OverwriteOpt = False,
     json: JsonOpt = False,
     verbose: VerboseOpt = False,
@@ -61,14 +63,15 @@ def fuse(
         message = "--int8 says what a form costs on a target: name one with --target"
         raise BadInputError(message)
     with working(verbose=verbose) as terminal:
-        from lspdmobile.artifact import replacing_folder
         from lspdmobile.fusion.targets import target_named
         from lspdmobile.program import SUFFIX
+        from lspdmobile.replacing import replacing_folder
         from lspdmobile.run_folder import refuse_to_replace_others
 
         model = target_named(target) if target else None
         is_program = Path(network).suffix == SUFFIX
-        run = _program(Path(network)) if is_program else _student(network, arch)
+        how = {"arch": arch, "arch_args": arch_args, "contract": contract}
+        run = _program(Path(network)) if is_program else _student(network, how)
         if overwrite:
             refuse_to_replace_others(output_dir, marker="fusion.json")
         terminal.progress("fuse", 0, 1)
@@ -95,12 +98,13 @@ def fuse(
         )
 
 
-def _student(name: str, arch: str | None) -> "Callable[..., Fused]":
+def _student(name: str, how: dict[str, Any]) -> "Callable[..., Fused]":
     """Load a student; gives what fuses it and writes its weights into a folder."""
     from lspdmobile.fusion import fuse as run
-    from lspdmobile.student import load_student, write_weights
+    from lspdmobile.opening import open_student
+    from lspdmobile.weights import write_weights
 
-    student = load_student(name, arch=arch)
+    student = open_student(name, **how)
 
     def fused(folder: Path, **options: Any) -> "Fused":
         result = run(student.network, input_size=student.contract.input_size, **options)

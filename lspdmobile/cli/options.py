@@ -8,8 +8,10 @@ import typer
 from lspdmobile.choices import Estimator
 
 __all__ = [
+    "ArchArgsOpt",
     "ArchOpt",
     "CalibOpt",
+    "ContractOpt",
     "DataOpt",
     "EstimatorOpt",
     "EvaluationSamplesOpt",
@@ -25,9 +27,24 @@ __all__ = [
 ]
 
 StudentArg = Annotated[
-    str, typer.Argument(metavar="STUDENT", help="A bundled name (lspd-s), a .safetensors file, or a .pth with --arch.")
+    str,
+    typer.Argument(
+        metavar="STUDENT",
+        help="A bundled name (lspd-s), a .safetensors file, a .pth with --arch, or a .pt2 with --contract.",
+    ),
 ]
-ArchOpt = Annotated[str | None, typer.Option("--arch", help="Preset that shapes a .pth state dict, such as lspd-s.")]
+ArchOpt = Annotated[
+    str | None,
+    typer.Option("--arch", help="What shapes a state dict: a preset (lspd-s), or package.module:factory, imported."),
+]
+ArchArgsOpt = Annotated[
+    str | None,
+    typer.Option("--arch-args", metavar="KEY=VALUE,…|JSON", help="What the factory of --arch is called with."),
+]
+ContractOpt = Annotated[
+    Path | None,
+    typer.Option("--contract", help="How a network that was not made here is used (docs/bring_your_own.md)."),
+]
 DataOpt = Annotated[
     Path | None,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 import typer
 
 from lspdmobile.cli.app import app
-from lspdmobile.cli.options import ArchOpt, JsonOpt, OverwriteOpt, ThreadsOpt, VerboseOpt
+from lspdmobile.cli.options import ArchArgsOpt, ArchOpt, ContractOpt, JsonOpt, OverwriteOpt, ThreadsOpt, VerboseOpt
 from lspdmobile.cli.terminal import relative, working
 from lspdmobile.errors import BadInputError
 
@@ -30,6 +30,8 @@ def predict(
     threshold: Annotated[float, typer.Option("--threshold", help="Draw joints with at least this score.")] = 0.15,
     threads: ThreadsOpt = 1,
     arch: ArchOpt = None,
+    arch_args: ArchArgsOpt = None,
+    contract: ContractOpt = None,
     overwrite: OverwriteOpt = False,
     json: JsonOpt = False,
     verbose: VerboseOpt = False,
@@ -50,7 +52,7 @@ def predict(
         from lspdmobile.drawing import draw_skeleton
         from lspdmobile.predictor import open_predictor
 
-        predictor = open_predictor(subject, arch=arch, threads=threads)
+        predictor = open_predictor(subject, arch=arch, arch_args=arch_args, contract=contract, threads=threads)
         picture = read_picture(image)
         points = predictor.keypoints(view_of(picture, predictor.contract, name=image.name, box=box))[0]
         drawn = draw_skeleton(picture, points, predictor.skeleton, colour=_COLOUR, threshold=threshold)

@@ -8,8 +8,10 @@ import typer
 from lspdmobile.choices import Estimator
 from lspdmobile.cli.app import app
 from lspdmobile.cli.options import (
+    ArchArgsOpt,
     ArchOpt,
     CalibOpt,
+    ContractOpt,
     DataOpt,
     EstimatorOpt,
     EvaluationSamplesOpt,
@@ -57,6 +59,8 @@ def sensitivity(
         typer.Option("--output-dir", "-o", help="Folder for sensitivity.json; what it holds is not measured again."),
     ] = None,
     arch: ArchOpt = None,
+    arch_args: ArchArgsOpt = None,
+    contract: ContractOpt = None,
     overwrite: OverwriteOpt = False,
     json: JsonOpt = False,
     verbose: VerboseOpt = False,
@@ -67,17 +71,17 @@ def sensitivity(
     """
     with working(verbose=verbose) as terminal:
         from lspdmobile.choices import Format, Precision
+        from lspdmobile.opening import open_student
         from lspdmobile.report.sensitivity import SENSITIVITY, cause_lines, sensitivity_table
         from lspdmobile.request import ExportRequest
         from lspdmobile.sensitivity import Granularity, Screening, looked_into
-        from lspdmobile.student import load_student
         from quantization.methods import parse_methods
 
         if granularity not in {g.value for g in Granularity}:
             message = f"unknown --granularity {granularity!r}: choose op, block or all"
             raise BadInputError(message)
         request = ExportRequest(
-            student=load_student(student, arch=arch),
+            student=open_student(student, arch=arch, arch_args=arch_args, contract=contract),
             formats=(Format.TFLITE,),
             precisions=(Precision.W8A8,),
             output_dir=output_dir or Path(),

@@ -129,12 +129,11 @@ def _parse(file: Path) -> _CocoFile:
 
 def _skeleton_of(coco: _CocoFile, file: Path) -> Skeleton:
     names = next((tuple(c.keypoints) for c in coco.categories if c.keypoints), ())
-    for skeleton in SKELETONS.values():
-        if skeleton.keypoints == names:
-            return skeleton
-    known = ", ".join(f"{s.name} ({s.count} joints)" for s in SKELETONS.values())
-    message = f"{file}: categories[].keypoints names {len(names)} joints of no known skeleton; known: {known}"
-    raise BadInputError(message)
+    known = next((skeleton for skeleton in SKELETONS.values() if skeleton.keypoints == names), None)
+    if known is None and not names:
+        message = f"{file}: categories[].keypoints names no joints, so nothing says what its keypoints are"
+        raise BadInputError(message)
+    return known or Skeleton(name=f"{len(names)} joints of its own", keypoints=names)
 
 
 def _pictures(coco: _CocoFile, file: Path) -> dict[int, Path]:

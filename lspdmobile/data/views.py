@@ -189,11 +189,11 @@ def relabelled(labelled: LabelledSet, skeleton: Skeleton) -> tuple[Person, ...]:
     Raises:
         BadInputError: The two skeletons share too few joints to measure anything, or no person keeps a labelled one.
     """
-    if labelled.skeleton == skeleton:
+    if labelled.skeleton.keypoints == skeleton.keypoints:
         return labelled.persons
     source = {name: i for i, name in enumerate(labelled.skeleton.keypoints)}
     shared = [(k, source[name]) for k, name in enumerate(skeleton.keypoints) if name in source]
-    if len(shared) < _FEWEST_SHARED_JOINTS:
+    if len(shared) < min(_FEWEST_SHARED_JOINTS, skeleton.count):
         message = (
             f"{labelled.annotations}: labels follow {labelled.skeleton.name}, which shares {len(shared)} joints "
             f"with the student's {skeleton.name}; give labels in {skeleton.name}"

@@ -82,7 +82,7 @@ def fuse(
 
 
 def fuse_for_targets(
-    network: nn.Module,
+    network: nn.Module | ExportedProgram,
     targets: Iterable[tuple[CostModel, Dtype]],
     *,
     input_size: tuple[int, int],
@@ -92,7 +92,7 @@ def fuse_for_targets(
     """Fuse copies of a network, one for each target and what it computes in; equal forms share one network.
 
     Args:
-        network: Float network in eval mode that maps ``[1, 3, H, W]``; not touched.
+        network: Float network in eval mode that maps ``[1, 3, H, W]``, or a program that does; not touched.
         targets: Cost models that choose among exact forms, and what each will compute in.
         input_size: Rows and columns H, W.
         pictures: Real inputs ``[M, C, H, W]`` that the certificates try besides their own.
@@ -105,6 +105,8 @@ def fuse_for_targets(
         BadInputError: As :func:`fuse`.
         GateFailedError: As :func:`fuse`.
     """
-    captured = capture(network, (torch.zeros(1, 3, *input_size, dtype=dtype_of(network)),))
+    original = None if isinstance(network, ExportedProgram) else network
+    number = torch.float32 if original is None else dtype_of(original)
+    captured = capture(network, (torch.zeros(1, 3, *input_size, dtype=number),))
     planners = [Planner(model=model, dtype=dtype) for model, dtype in targets]
-    return fuse_for_each(captured, planners, original=network, pictures=pictures, seed=seed)
+    return fuse_for_each(captured, planners, original=original, pictures=pictures, seed=seed)

@@ -32,6 +32,7 @@ __all__ = ["Captured", "Inputs", "batch_norms", "capture", "constant_of", "widen
 
 Inputs = tuple[Any, ...]
 _WIDER: Final = {torch.float32: torch.float64}
+_VIEWS: Final = (torch.ops.aten.view.default, torch.ops.aten.reshape.default, torch.ops.aten._unsafe_view.default)
 NORMS: Final = (
     torch.ops.aten.batch_norm.default,
     torch.ops.aten._native_batch_norm_legit_no_training.default,
@@ -193,8 +194,21 @@ def _unlifted(program: ExportedProgram) -> GraphModule:
             "modules": _modules(node),
             "same_type": _keeps_type(node),
         }
+        _open_batch(copies[node])
     graph.set_codegen(copy.deepcopy(module.graph._codegen))
     return GraphModule(module, graph).eval()
+
+
+def _open_batch(node: Node) -> None:
+    """Let a view whose first axis is the picture, and whose other sizes are numbers, take any number of pictures.
+
+    ``torch.export`` writes the batch it was given into every view (a channel shuffle has two of them).
+    """
+    if node.target not in _VIEWS or len(node.all_input_nodes) > 1:  # sizes that are nodes are no numbers
+        return
+    source, result = node.all_input_nodes[0].meta["shape"], node.meta["shape"]
+    if source and result and len(source) > 1 and len(result) > 1 and source[0] == result[0] == 1:
+        node.args = (node.args[0], [-1, *result[1:]])
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

@@ -90,16 +90,15 @@ def compare(
     fault = _fault(float_heatmaps, artifact_heatmaps)
     if fault is not None:
         return _unusable(float_heatmaps, artifact_heatmaps, fault, contract)
-    stride = contract.heatmap_stride
     tensor = {name: metric(float_heatmaps, artifact_heatmaps) for name, metric in TENSOR_METRICS.items()}
-    before, after = (decode(maps, stride=stride, rule=rule) for maps in (float_heatmaps, artifact_heatmaps))
+    before, after = (decode(maps, contract=contract, rule=rule) for maps in (float_heatmaps, artifact_heatmaps))
     return Parity(
         images=len(float_heatmaps),
         heatmap_snr_db=tensor[TensorMetric.HEATMAP_SNR_DB],
         heatmap_max_abs=tensor[TensorMetric.HEATMAP_MAX_ABS],
         heatmap_relative_error=tensor[TensorMetric.HEATMAP_RELATIVE_ERROR],
-        drift_px=_drift(before, after, cell_px=stride),
-        cell_px=stride,
+        drift_px=_drift(before, after, cell_px=contract.heatmap_stride),
+        cell_px=contract.heatmap_stride,
     )
 
 

@@ -132,8 +132,10 @@ def evaluate(predicted: NDArray[np.float32], persons: "Sequence[Person]", skelet
     labels = np.stack([p.keypoints for p in persons])
     picture = np.unique([p.image_id for p in persons], return_inverse=True)[1].astype(np.int64)
     per_person = _pck_metrics(predicted, labels, skeleton)
-    oks = match_by_oks(predicted, persons, skeleton, picture=picture)
-    scores = {name: hits.fraction for name, hits in per_person.items()} | {OKS_AP: oks.ap}
+    scores = {name: hits.fraction for name, hits in per_person.items()}
+    oks = match_by_oks(predicted, persons, skeleton, picture=picture) if skeleton.sigmas else None
+    if oks is not None:
+        scores[OKS_AP] = oks.ap
     metrics = {name: score for name, score in scores.items() if not np.isnan(score)}
     return TaskMetrics(
         images=int(picture.max()) + 1,
@@ -150,10 +152,12 @@ def evaluate(predicted: NDArray[np.float32], persons: "Sequence[Person]", skelet
 def _pck_metrics(
     predicted: NDArray[np.float32], labels: NDArray[np.float32], skeleton: Skeleton
 ) -> dict[str, JointHits]:
-    found = {PCK: pck(predicted, labels, reference=_length(labels, skeleton.torso), alpha=_PCK_ALPHA)}
-    if skeleton.head is not None:
-        found[PCKH] = pck(predicted, labels, reference=_length(labels, skeleton.head), alpha=_PCKH_ALPHA)
-    return found
+    asked = ((PCK, skeleton.torso, _PCK_ALPHA), (PCKH, skeleton.head, _PCKH_ALPHA))
+    return {
+        name: pck(predicted, labels, reference=_length(labels, pair), alpha=alpha)
+        for name, pair, alpha in asked
+        if pair is not None
+    }
 
 
 def _length(labels: NDArray[np.float32], pair: tuple[int, int]) -> NDArray[np.float64]:

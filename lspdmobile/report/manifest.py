@@ -10,7 +10,7 @@ from lspdmobile.artifact import TensorFacts, sha256_of, size_in_bytes
 from lspdmobile.choices import Backend, Format, Layout, Precision
 from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.report.files import Entry, File, read_file
-from lspdmobile.skeleton import Skeleton
+from lspdmobile.skeleton import SKELETONS, Skeleton, skeleton_named
 
 __all__ = [
     "FileEntry",
@@ -59,17 +59,38 @@ class TensorEntry(Entry):
 
 
 class SkeletonEntry(Entry):
-    """The keypoints: names, mirror index and drawn limbs."""
+    """The keypoints: names, mirror index, drawn limbs, and what a name that the tool does not know leaves open."""
 
     name: str
     keypoints: tuple[str, ...]
     flip: tuple[int, ...]
     limbs: tuple[tuple[int, int], ...]
+    sigmas: tuple[float, ...] | None = None
+    torso: tuple[int, int] | None = None
+    head: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, skeleton: Skeleton) -> Self:
         """Enter a skeleton."""
-        return cls(name=skeleton.name, keypoints=skeleton.keypoints, flip=skeleton.flip, limbs=skeleton.limbs)
+        entry = cls(name=skeleton.name, keypoints=skeleton.keypoints, flip=skeleton.flip, limbs=skeleton.limbs)
+        if skeleton.name in SKELETONS:
+            return entry
+        more = {"sigmas": skeleton.sigmas, "torso": skeleton.torso, "head": skeleton.head}
+        return entry.model_copy(update=more)
+
+    def skeleton(self) -> Skeleton:
+        """Give the skeleton that was entered."""
+        if self.name in SKELETONS:
+            return skeleton_named(self.name)
+        return Skeleton(
+            name=self.name,
+            keypoints=self.keypoints,
+            limbs=self.limbs,
+            sigmas=self.sigmas or (),
+            torso=self.torso,
+            head=self.head,
+            mirror=tuple((i, image) for i, image in enumerate(self.flip) if i < image),
+        )
 
 
 class ManifestArtifact(Entry):

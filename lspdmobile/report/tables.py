@@ -206,19 +206,23 @@ def _parity_texts(parity: ParityEntry | None) -> dict[str, str]:
     }
 
 
-def parity_table(report: Report) -> Table:
-    """Lay the parity rows out for a terminal."""
+def parity_table(*reports: Report) -> Table:
+    """Lay the parity rows of runs out for a terminal, each under the name of its student where there are several."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     table.add_column("artifact", no_wrap=True)
-    for heading in ("MB", "MACs", "params", "SNR dB", "drift px\nmean/p95/max", metric_name(report), "drop"):
+    for heading in ("MB", "MACs", "params", "SNR dB", "drift px\nmean/p95/max", metric_name(reports[0]), "drop"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("executed by", overflow="fold")
     table.add_column("verdict", no_wrap=True)
-    for row in parity_rows(report):
-        texts = [Text(getattr(row, field.name)) for field in fields(row)]
-        texts[-2] = Text(row.executed_by.split(" (")[0])
-        texts[-1].stylize(_VERDICT_STYLES.get(row.verdict, ""))
-        table.add_row(*texts)
+    for report in reports:
+        if len(reports) > 1:
+            table.add_section()
+            table.add_row(Text(report.student.name, style="bold"))
+        for row in parity_rows(report):
+            texts = [Text(getattr(row, field.name)) for field in fields(row)]
+            texts[-2] = Text(row.executed_by.split(" (")[0])
+            texts[-1].stylize(_VERDICT_STYLES.get(row.verdict, ""))
+            table.add_row(*texts)
     return table
 
 

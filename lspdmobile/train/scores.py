@@ -96,7 +96,7 @@ def keypoints(
             if flip_test:
                 mirrored = [m.float().cpu().numpy() for m in read(network(inputs.flip(3)))]
                 maps = [(a + unflip(b, skeleton.flip)) / 2 for a, b in zip(maps, mirrored, strict=True)]
-            found.append([decode(m, stride=contract.heatmap_stride)[..., :2] for m in maps])
+            found.append([decode(m, contract=contract)[..., :2] for m in maps])
     network.train(was_training)
     inner = STORED_SIZE / MARGIN
     scale = np.float32(inner) / np.asarray(contract.input_size[::-1], np.float32)

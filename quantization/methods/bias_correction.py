@@ -86,13 +86,13 @@ def correct_biases(
     biases: dict[str, Tensor] = {}
     shifts: list[LayerShift] = []
     for done, layer in enumerate(simulation.layers):
-        mean, deviation = _moments(wanted.values(layer.name))
+        mean, deviation = _moments(wanted.values(layer.name), layer.axis)
         outputs = found.values(layer.name)
-        shift = mean - mean_of(outputs)
+        shift = mean - mean_of(outputs, layer.axis)
         corrected = layer.bias is not None and not layer.shared
         if corrected and layer.bias is not None:
             biases[layer.bias] = (simulation.tensor(layer, "bias").double() + shift).float()
-            found.replace(layer.name, shifted(outputs, shift))
+            found.replace(layer.name, shifted(outputs, shift, layer.axis))
         relative = shift.abs() / deviation.clamp(min=torch.finfo(torch.float32).tiny)
         shifts.append(
             LayerShift(
@@ -104,21 +104,21 @@ def correct_biases(
     return Corrected(network=renewed(network, biases), layers=tuple(shifts))
 
 
-def mean_of(outputs: Sequence[Tensor]) -> Tensor:
-    """Give the mean of each channel, float64 ``[C]``, over pictures and positions of outputs ``[1, C, ...]``."""
-    return _moments(outputs)[0]
+def mean_of(outputs: Sequence[Tensor], axis: int) -> Tensor:
+    """Give the mean of each channel, float64 ``[C]``, over pictures and positions; channels lie along the axis."""
+    return _moments(outputs, axis)[0]
 
 
-def shifted(outputs: Sequence[Tensor], shift: Tensor) -> list[Tensor]:
-    """Add ``[C]`` to outputs ``[1, C, ...]``."""
-    return [each + shift.to(each.dtype).reshape(1, -1, *[1] * (each.dim() - 2)) for each in outputs]
+def shifted(outputs: Sequence[Tensor], shift: Tensor, axis: int) -> list[Tensor]:
+    """Add ``[C]`` along an axis."""
+    return [(each.movedim(axis, -1) + shift.to(each.dtype)).movedim(-1, axis) for each in outputs]
 
 
-def _moments(outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def _moments(outputs: Sequence[Tensor], axis: int) -> tuple[Tensor, Tensor]:
     """Give mean and standard deviation, float64 ``[C]``, over pictures and positions."""
     total, squares, count = torch.zeros(()), torch.zeros(()), 0
     for output in outputs:
-        rows = output.double().transpose(0, 1).flatten(1)
+        rows = output.double().movedim(axis, 0).flatten(1)
         total, squares, count = total + rows.sum(1), squares + rows.square().sum(1), count + rows.shape[1]
     mean = total / count
     return mean, (squares / count - mean.square()).clamp(min=0).sqrt()

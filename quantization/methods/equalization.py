@@ -90,7 +90,7 @@ def equalize(network: nn.Module, pictures: NDArray[np.float32], *, precision: Pr
     moved = {
         layer.name: (float(ends.min()), float(ends.max()))
         for layer in classes.layers
-        if (ends := factors[classes.of[layer.name]]).size and (ends != 1).any()
+        if layer.name in classes.of and (ends := factors[classes.of[layer.name]]).size and (ends != 1).any()
     }
     return Equalized(
         network=changed,

@@ -30,6 +30,7 @@ class Layer:
         weight: Name of the parameter ``[C_out, C_in / groups, ...]``.
         bias: Name of the parameter ``[C_out]``; None without one.
         source: Node that it reads.
+        axis: Where the channels of its output lie.
         groups: 1 for linear layers.
         shared: Whether another layer uses the same weight or bias.
         relu: Node of the ReLU that alone reads its output; None where there is none.
@@ -39,6 +40,7 @@ class Layer:
     weight: str
     bias: str | None
     source: str
+    axis: int
     groups: int
     shared: bool
     relu: str | None
@@ -79,6 +81,7 @@ def layers_of(program: GraphModule) -> tuple[Layer, ...]:
             weight=names[0],
             bias=names[1] if bias is not None else None,
             source=source.name,
+            axis=1 if kind_of(node) == "conv2d" else -1,
             groups=argument(node, "groups") if kind_of(node) == "conv2d" else 1,
             shared=any(uses[name] > 1 for name in names),
             relu=activation_of(node),

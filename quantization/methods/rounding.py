@@ -116,9 +116,9 @@ def round_weights(
             values[layer.weight] = weight
         outputs = found.values(layer.name)
         if layer.bias is not None and not layer.shared:
-            shift = mean_of(gives) - mean_of(outputs)
+            shift = mean_of(gives, layer.axis) - mean_of(outputs, layer.axis)
             values[layer.bias] = trained[layer.bias] + shift.float()
-            found.replace(layer.name, shifted(outputs, shift))
+            found.replace(layer.name, shifted(outputs, shift, layer.axis))
         if progress is not None:
             progress(done + 1, len(simulation.layers))
     return Rounded(network=renewed(network, values), layers=tuple(records))

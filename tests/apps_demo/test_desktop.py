@@ -19,7 +19,7 @@ from torch import nn
 
 import lspdmobile
 from lspdmobile.choices import Format, Precision
-from lspdmobile.decode import DecodeRule, decode
+from lspdmobile.decode import HEATMAP_RULES, DecodeRule, decode
 from lspdmobile.fusion import randomise_norms
 from lspdmobile.networks.lspd import LspdConfig, LspdStudent
 from lspdmobile.preprocess import PreprocessContract
@@ -175,13 +175,17 @@ def test_wrong_use_is_answered_in_one_line(exported: Path, pictures_folder: Path
 
 @pytest.mark.parametrize("rule", get_args(DecodeRule))
 def test_the_app_decodes_as_the_tool_does(app: ModuleType, rule: DecodeRule) -> None:
+    contract = PreprocessContract(input_size=(64, 96), heatmap_stride=8)
     generator = np.random.default_rng(0)
     rows, columns = np.mgrid[0:8, 0:12]
     for _ in range(20):
         y, x = generator.uniform(-1, 9, (14, 1, 1)), generator.uniform(-1, 13, (14, 1, 1))
         bump = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 3)
         maps = (bump + generator.normal(0, 0.02, bump.shape)).astype(np.float32)
-        np.testing.assert_allclose(app.decode(maps, 8, rule), decode(maps[None], stride=8, rule=rule)[0], atol=1e-3)
+        if rule not in HEATMAP_RULES:
+            maps = maps.reshape(14, 1, -1)[..., : 80 if rule == "simcc" else 3]
+        found = app.decode(maps, contract.to_dict(), rule)
+        np.testing.assert_allclose(found, decode(maps[None], contract=contract, rule=rule)[0], atol=1e-3)
 
 
 @pytest.mark.parametrize("colour_order", ["rgb", "bgr"])

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lspdmobile.artifact import replacing_folder, sha256_of
+from lspdmobile.artifact import sha256_of
 from lspdmobile.errors import BadInputError
+from lspdmobile.replacing import replacing_folder
 
 
 def fill(folder: Path, text: str = "new") -> None:
@@ -210,7 +211,7 @@ def test_a_process_killed_outright_leaves_no_half_made_target(tmp_path: Path) ->
     script = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from lspdmobile.artifact import replacing_folder\n"
+        "from lspdmobile.replacing import replacing_folder\n"
         "with replacing_folder(Path(sys.argv[1]), overwrite=False) as folder:\n"
         "    (folder / 'half').touch()\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

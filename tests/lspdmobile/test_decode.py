@@ -8,12 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lspdmobile.decode import DECODE_RULES, DecodeRule, decode, unflip
+from lspdmobile.decode import HEATMAP_RULES, DecodeRule, HeatmapRule, decode, decoded_flipped, unflip
+from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.skeleton import LSP_14
 
 ROWS, COLUMNS, SIGMA = 20, 24, 1.25
-RULES: tuple[DecodeRule, ...] = get_args(DecodeRule)
+RULES: tuple[DecodeRule, ...] = get_args(HeatmapRule)
 Maps = NDArray[np.float32]
+
+
+def cells(stride: int) -> PreprocessContract:
+    """Heatmaps of ROWS and COLUMNS cells; decoding them asks for no more than the stride."""
+    return PreprocessContract(input_size=(ROWS * stride, COLUMNS * stride), heatmap_stride=stride)
 
 
 def gaussian(x: float, y: float, *, sigma: float = SIGMA, peak: float = 1.0) -> Maps:
@@ -25,12 +31,12 @@ def gaussian(x: float, y: float, *, sigma: float = SIGMA, peak: float = 1.0) -> 
 
 
 def found(maps: Maps, rule: DecodeRule, stride: int = 1) -> tuple[float, float]:
-    x, y, _ = decode(maps, stride=stride, rule=rule)[0, 0]
+    x, y, _ = decode(maps, contract=cells(stride), rule=rule)[0, 0]
     return float(x), float(y)
 
 
 def test_the_rules_are_what_the_type_says() -> None:
-    assert DECODE_RULES == RULES == ("quarter", "dark", "soft-argmax")
+    assert HEATMAP_RULES == RULES == ("quarter", "dark", "soft-argmax")
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -110,8 +116,8 @@ def test_dark_finds_a_joint_whose_gaussian_leans(lean: float) -> None:
 def test_decoding_is_mirror_symmetric(rule: DecodeRule) -> None:
     generator = np.random.default_rng(0)
     maps = generator.random((2, 14, ROWS, COLUMNS)).astype(np.float32)
-    straight = decode(maps, stride=4, rule=rule)
-    mirrored = decode(np.ascontiguousarray(maps[..., ::-1]), stride=4, rule=rule)
+    straight = decode(maps, contract=cells(4), rule=rule)
+    mirrored = decode(np.ascontiguousarray(maps[..., ::-1]), contract=cells(4), rule=rule)
     np.testing.assert_allclose(mirrored[..., 0], 4 * COLUMNS - straight[..., 0], atol=1e-3)
     np.testing.assert_allclose(mirrored[..., 1:], straight[..., 1:], atol=1e-3)
 
@@ -120,25 +126,25 @@ def test_decoding_is_mirror_symmetric(rule: DecodeRule) -> None:
 def test_each_joint_of_each_picture_is_its_own(rule: DecodeRule) -> None:
     places = [[(5.5, 5.5), (9.5, 12.5)], [(17.5, 6.5), (12.5, 13.5)]]
     maps = np.stack([np.concatenate([gaussian(*p)[0] for p in row]) for row in places])
-    points = decode(maps, stride=2, rule=rule)
+    points = decode(maps, contract=cells(2), rule=rule)
     assert points.dtype == np.float32
     np.testing.assert_allclose(points[..., :2] / 2, places, atol=1e-3)
 
 
 def test_the_score_is_the_peaks_value() -> None:
     maps = np.concatenate((gaussian(5.5, 5.5, peak=0.3), gaussian(8.5, 9.5, peak=1.7)))
-    np.testing.assert_allclose(decode(maps, stride=8)[:, 0, 2], [0.3, 1.7], rtol=1e-6)
+    np.testing.assert_allclose(decode(maps, contract=cells(8))[:, 0, 2], [0.3, 1.7], rtol=1e-6)
 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("value", [0.0, -1.0, 1.0])
 def test_a_flat_heatmap_gives_finite_numbers(rule: DecodeRule, value: float) -> None:
-    assert np.isfinite(decode(np.full((1, 2, 6, 6), value, np.float32), stride=8, rule=rule)).all()
+    assert np.isfinite(decode(np.full((1, 2, 6, 6), value, np.float32), contract=cells(8), rule=rule)).all()
 
 
 def test_an_unknown_rule_is_refused() -> None:
     with pytest.raises(ValueError, match="choose from quarter, dark, soft-argmax"):
-        decode(gaussian(5, 5), stride=8, rule=cast("DecodeRule", "argmax"))
+        decode(gaussian(5, 5), contract=cells(8), rule=cast("DecodeRule", "argmax"))
 
 
 def test_unflip_turns_mirrored_heatmaps_back() -> None:
@@ -149,7 +155,7 @@ def test_unflip_turns_mirrored_heatmaps_back() -> None:
     assert np.array_equal(back, maps)
     assert back.flags.c_contiguous
     for rule in RULES:
-        assert np.array_equal(decode(back, stride=8, rule=rule), decode(maps, stride=8, rule=rule))
+        assert np.array_equal(decode(back, contract=cells(8), rule=rule), decode(maps, contract=cells(8), rule=rule))
 
 
 def test_unflip_notices_exchanged_sides() -> None:
@@ -158,3 +164,58 @@ def test_unflip_notices_exchanged_sides() -> None:
     wrong = unflip(np.ascontiguousarray(maps[..., ::-1]), LSP_14.flip)
     assert not np.array_equal(wrong, maps)
     assert np.array_equal(wrong[:, list(LSP_14.flip)], maps)
+
+
+INPUT = PreprocessContract(input_size=(64, 48), heatmap_stride=1)
+
+
+def strips(points: NDArray[np.float32], *, per_pixel: int) -> Maps:
+    """SimCC scores ``[1, K, 1, X + Y]`` with their peaks at points ``[K, 2]`` in input pixels."""
+    rows, columns = INPUT.input_size
+    sides = [(np.arange(side * per_pixel) + 0.5) / per_pixel for side in (columns, rows)]
+    parts = [-np.abs(centres - points[:, axis, None]) for axis, centres in enumerate(sides)]
+    return np.concatenate(parts, axis=1).astype(np.float32)[None, :, None]
+
+
+@pytest.mark.parametrize("per_pixel", [1, 2, 3])
+def test_simcc_gives_the_centres_of_the_best_strips(per_pixel: int) -> None:
+    asked = np.array([[0.5, 0.5], [47.5, 63.5], [20.3, 41.9]], np.float32)
+    found = decode(strips(asked, per_pixel=per_pixel), contract=INPUT, rule="simcc")[0]
+    assert np.abs(found[:, :2] - asked).max() <= 0.5 / per_pixel + 1e-5
+    assert np.array_equal(found[:2, :2], asked[:2]) == (per_pixel % 2 == 1)
+
+
+def test_simcc_scores_a_joint_by_the_worse_of_its_two_peaks() -> None:
+    maps = strips(np.array([[10.5, 20.5]], np.float32), per_pixel=1)
+    maps[..., :48] += 7
+    assert decode(maps, contract=INPUT, rule="simcc")[0, 0, 2] == 0
+
+
+def test_regression_scales_fractions_and_leaves_pixels() -> None:
+    fractions = np.array([[[[0.25, 0.5]], [[1.0, 0.0]]]], np.float32)
+    expected = np.array([[[12, 32, 1], [48, 0, 1]]], np.float32)
+    assert np.array_equal(decode(fractions, contract=INPUT, rule="regression"), expected)
+    pixels = expected[:, :, None].copy()
+    pixels[..., 2] = 0.7
+    assert np.array_equal(decode(pixels, contract=INPUT, rule="regression-pixels"), pixels[:, :, 0])
+
+
+@pytest.mark.parametrize("rule", ["dark", "simcc", "regression", "regression-pixels"])
+def test_flipped_results_are_turned_back(rule: DecodeRule) -> None:
+    points = np.array([[10.5, 20.5], [40.5, 5.5]], np.float32)
+    mirrored = points[::-1].copy()  # the two joints are each other's mirror image
+    mirrored[:, 0] = 48 - mirrored[:, 0]
+
+    def said(of: NDArray[np.float32]) -> Maps:
+        if rule == "simcc":
+            return strips(of, per_pixel=1)
+        if rule == "dark":
+            maps = np.zeros((1, 2, 64, 48), np.float32)
+            maps[0, [0, 1], of[:, 1].astype(int), of[:, 0].astype(int)] = 1
+            return maps
+        return (of / (np.array([48, 64], np.float32) if rule == "regression" else 1))[None, :, None].astype(np.float32)
+
+    found = decoded_flipped(said(points), said(mirrored), flip=(1, 0), contract=INPUT, rule=rule)
+    np.testing.assert_allclose(found[0, :, :2], points, atol=1e-4)
+    wrong = decoded_flipped(said(points), said(mirrored), flip=(0, 1), contract=INPUT, rule=rule)
+    assert np.abs(wrong - found).max() > 1

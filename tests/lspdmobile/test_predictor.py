@@ -44,7 +44,7 @@ def test_a_float_student_gives_its_decoded_heatmaps_in_picture_pixels(
     found = predictor.keypoints(views, progress=lambda done, total: told.append((done, total)))
     with torch.no_grad():
         heatmaps = tiny_student(torch.from_numpy(views.inputs())).numpy()
-    expected = views.to_pictures(decode(heatmaps, stride=8, rule="dark"))
+    expected = views.to_pictures(decode(heatmaps, contract=CONTRACT, rule="dark"))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
     assert told == [(3, 3)]
     assert predictor.name == f"tiny (PyTorch {torch.__version__})"

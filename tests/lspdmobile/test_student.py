@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lspdmobile.artifact import sha256_of
 from lspdmobile.errors import BadInputError
 from lspdmobile.fusion import randomise_norms
-from lspdmobile.networks.architectures import ARCHITECTURES, architecture_of, deployed_network
+from lspdmobile.networks.architectures import ARCHITECTURES, deployed_network
 from lspdmobile.networks.config import NetworkConfig
 from lspdmobile.networks.hrnet import HrNetConfig
 from lspdmobile.networks.ldcrn import LdcrnConfig
@@ -71,7 +71,7 @@ def test_a_saved_student_comes_back_bit_for_bit(student: Student, file: Path) ->
     assert replace(back, network=student.network, sha256="") == student
     assert back.sha256 == sha256_of(file)
     assert not back.network.training
-    pictures = torch.randn(2, 3, *student.config.input_size)
+    pictures = torch.randn(2, 3, *student.contract.input_size)
     with torch.no_grad():
         assert torch.equal(back.network(pictures), student.network(pictures))
 
@@ -211,7 +211,7 @@ TINY: dict[str, NetworkConfig] = {
 
 
 def test_every_architecture_is_saved_and_read_back_here(student: Student) -> None:
-    assert TINY.keys() | {architecture_of(student.config)} == ARCHITECTURES.keys()
+    assert TINY.keys() | {student.architecture} == ARCHITECTURES.keys()
 
 
 @pytest.mark.parametrize("architecture", TINY)
@@ -238,7 +238,7 @@ def test_students_of_every_architecture_come_back_bit_for_bit(
 def test_an_hourglass_takes_multiples_of_64(student: Student) -> None:
     config = TINY["okdhp"]
     hourglass = replace(student, config=config, network=deployed_network(config))
-    assert resized(hourglass, (128, 64)).config.input_size == (128, 64)
+    assert resized(hourglass, (128, 64)).contract.input_size == (128, 64)
     with pytest.raises(BadInputError, match="multiples of 64"):
         resized(hourglass, (96, 64))
 
@@ -247,6 +247,7 @@ def test_an_hourglass_takes_multiples_of_64(student: Student) -> None:
 def test_every_preset_makes_a_student(name: str) -> None:
     with torch.device("meta"):
         student = student_from_preset(name)
+    assert student.config is not None
     assert student.skeleton.count == student.config.keypoints
     assert student.contract.input_size == student.config.input_size
     assert not student.network.training
@@ -260,6 +261,7 @@ def test_an_unknown_preset_is_refused() -> None:
 def test_a_resized_student_keeps_its_weights_and_takes_other_pictures(student: Student) -> None:
     other = resized(student, (96, 128))
     assert other.network is student.network
+    assert other.config is not None
     assert other.config.input_size == other.contract.input_size == (96, 128)
     assert student.contract.input_size == (64, 64)
     with torch.no_grad():

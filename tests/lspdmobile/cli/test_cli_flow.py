@@ -124,7 +124,7 @@ def test_the_golden_keypoints_are_the_float_students(exported: Exported) -> None
     student = load_student(str(exported.folder / "colours.safetensors"))
     picture = torch.from_numpy(np.load(exported.folder / "golden" / "input.npy"))
     with torch.inference_mode():
-        points = decode(student.network(picture).numpy(), stride=8, rule=student.decode_rule)[0]
+        points = decode(student.network(picture).numpy(), contract=student.contract, rule=student.decode_rule)[0]
     expected = np.asarray(read(exported.folder / "golden" / "expected.json")["keypoints"])
     np.testing.assert_allclose(points, expected, atol=2e-3)
     assert len(np.unique(expected[:, :2].round(), axis=0)) == 3

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lspdmobile.decode import DecodeRule
+from lspdmobile.decode import DecodeRule, HeatmapRule
 from lspdmobile.errors import BadInputError
 from lspdmobile.parity.compare import compare
 from lspdmobile.preprocess import PreprocessContract
@@ -54,7 +54,7 @@ def test_drift_is_measured_in_input_pixels_of_the_contract(centres: NDArray[np.f
     assert found[1] == pytest.approx(8 * 0.25 * math.sqrt(2), rel=0.03)
 
 
-@pytest.mark.parametrize("rule", get_args(DecodeRule))
+@pytest.mark.parametrize("rule", get_args(HeatmapRule))
 def test_every_decode_rule_sees_a_whole_cell(
     contract: PreprocessContract, centres: NDArray[np.float64], gaussians: Draw, rule: DecodeRule
 ) -> None:

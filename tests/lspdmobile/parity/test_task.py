@@ -55,8 +55,9 @@ def test_micro_average_is_correct_joints_over_labelled_joints() -> None:
 
 def test_persons_without_a_reference_length_are_left_out_and_counted(crowd: Callable[..., list[Person]]) -> None:
     persons = crowd(5, LSP_14.count)
+    assert LSP_14.torso
+    assert LSP_14.head
     persons[0].keypoints[LSP_14.torso[0], 2] = 0
-    assert LSP_14.head is not None
     persons[1].keypoints[LSP_14.head[1], 2] = 0
     persons[2].keypoints[LSP_14.head[0]] = persons[2].keypoints[LSP_14.head[1]]
     predicted = _labels(persons)
@@ -71,7 +72,7 @@ def test_persons_without_a_reference_length_are_left_out_and_counted(crowd: Call
 def test_metrics_the_labels_do_not_allow_are_absent(crowd: Callable[..., list[Person]]) -> None:
     persons = crowd(3, MPII_16.count)
     for person in persons:
-        person.keypoints[[MPII_16.torso[0], *(MPII_16.head or ())], 2] = 0
+        person.keypoints[[*(MPII_16.torso or ()), *(MPII_16.head or ())], 2] = 0
     scores = evaluate(_labels(persons), persons, MPII_16)
     assert set(scores.metrics) == {OKS_AP}
     assert scores.per_joint == {}

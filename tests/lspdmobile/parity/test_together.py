@@ -47,7 +47,7 @@ def heatmaps(labelled: LabelledSet, crops: list[Crop], gaussians: Draw) -> Maps:
 
 
 def _scores(maps: Maps, labelled: LabelledSet, crops: list[Crop], contract: PreprocessContract) -> TaskMetrics:
-    keypoints = decode(maps, stride=contract.heatmap_stride)
+    keypoints = decode(maps, contract=contract)
     placed = np.stack([contract.to_picture(k, c) for k, c in zip(keypoints, crops, strict=True)])
     return evaluate(placed, labelled.persons, labelled.skeleton)
 

@@ -31,7 +31,8 @@ def dotted_samples(count: int, seed: int = 0) -> Samples:
         for colour, (x, y) in zip(colours, places, strict=True):
             picture[np.hypot(columns - x, rows - y) < 10] = colour
     torso, head = LSP_14.torso, LSP_14.head
-    assert head is not None
+    assert torso
+    assert head
     lengths = [np.linalg.norm(points[:, a] - points[:, b], axis=1) for a, b in (torso, head)]
     return Samples(
         pixels=pixels,

@@ -224,7 +224,7 @@ def test_target_heatmaps_decode_back_to_their_joints() -> None:
     points = 40 + 80 * torch.rand(4, 14, 2, generator=generator())
     heatmaps = gaussian_heatmaps(points, size=(20, 24), stride=8, sigma=1.25)
     assert heatmaps.shape == (4, 14, 20, 24)
-    found = decode(heatmaps.numpy(), stride=8, rule="dark")
+    found = decode(heatmaps.numpy(), contract=CONTRACT, rule="dark")
     np.testing.assert_allclose(found[..., :2], points.numpy(), atol=0.05 * 8)
 
 

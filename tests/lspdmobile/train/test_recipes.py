@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lspdmobile.networks.architectures import architecture_of
 from lspdmobile.networks.feature_aggregation import BranchOutputs
 from lspdmobile.networks.ldcrn import LdcrnConfig
 from lspdmobile.networks.okdhp import OkdhpConfig, OkdhpMobilePoseConfig
@@ -142,7 +141,7 @@ def test_what_ships_is_loaded_as_its_architecture(recipe: str, name: str, archit
         config, data=None, folder=tmp_path, device="cpu", progress=lambda *_: None, on_step=lambda _: None
     )
     student = load_student(str(trained.path))
-    assert architecture_of(student.config) == architecture
+    assert student.architecture == architecture
     assert student.config == TINY[name]
     branch = student.provenance["branch"]
     training = RECIPES[config.recipe].training_network(network_config(config)).eval()

@@ -55,7 +55,8 @@ def test_points_stand_on_their_pixels(labelled: LabelledSet, contract: Preproces
 
 def test_lengths_are_those_of_torso_and_head_where_both_ends_are_labelled(labelled: LabelledSet) -> None:
     samples = labelled_samples(labelled, SQUARE)
-    assert LSP_14.head is not None
+    assert LSP_14.torso
+    assert LSP_14.head
     for column, (a, b) in enumerate((LSP_14.torso, LSP_14.head)):
         expected = np.linalg.norm(samples.points[:, a] - samples.points[:, b], axis=1)
         np.testing.assert_allclose(samples.lengths[:, column], expected, rtol=1e-5)
