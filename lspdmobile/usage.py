@@ -160,7 +160,7 @@ def read_usage(path: Path) -> Usage:
     file = _read(path)
     return Usage(
         source=path,
-        skeleton=skeleton_named(file.skeleton) if isinstance(file.skeleton, str) else file.skeleton.skeleton(),
+        skeleton=_named(file.skeleton, path) if isinstance(file.skeleton, str) else file.skeleton.skeleton(),
         mean=file.mean,
         std=file.std,
         colour_order=file.colour_order,
@@ -174,6 +174,14 @@ def read_usage(path: Path) -> Usage:
         joint_box_scale=file.joint_box_scale,
         person_box_scale=file.person_box_scale,
     )
+
+
+def _named(name: str, path: Path) -> Skeleton:
+    try:
+        return skeleton_named(name)
+    except BadInputError as error:
+        message = f"{path}: {error}, or write a [skeleton] table"
+        raise BadInputError(message) from error
 
 
 def _read(path: Path) -> _File:

@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lspdmobile.choices import Precision
+from quantization.affine import weight_scales
 from quantization.calibrate import calibrate
 from quantization.graph import exported_module, quantized_module
 from quantization.methods.bias_correction import correct_biases
+from quantization.methods.layers import renewed
 from quantization.methods.lockstep import Lockstep
+from quantization.methods.rounding import round_weights
 from quantization.plan import QuantizationPlan
 
 SIZE = (12, 12)
@@ -60,8 +64,6 @@ def test_the_means_wanted_may_be_another_networks(network: nn.Module, pictures: 
 
 
 def done_with_bias(network: nn.Module, shift: float) -> nn.Module:
-    from quantization.methods.layers import renewed
-
     return renewed(network, {"stem.bias": network.state_dict()["stem.bias"] + shift})
 
 
@@ -78,3 +80,34 @@ def test_progress_is_told_layer_by_layer(network: nn.Module, pictures: NDArray[n
     plan = QuantizationPlan(precision=Precision.W8)
     correct_biases(network, plan, pictures, progress=lambda done, total: told.append((done, total)))
     assert told == [(done, 5) for done in range(1, 6)]
+
+
+class Strips(nn.Module):
+    """A convolution, and a linear layer along its flattened rows: its channels lie along the last axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.strips = nn.Conv2d(3, 4, 1), nn.Linear(SIZE[0] * SIZE[1], 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[N, 3, 12, 12]`` to ``[N, 4, 5]``."""
+        y: Tensor = self.strips(F.relu(self.conv(x)).flatten(2))
+        return y
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_linear_layer_is_corrected_along_its_own_axis(rounded: bool, pictures: NDArray[np.float32]) -> None:
+    torch.manual_seed(0)
+    strips = Strips().eval()
+    plan = QuantizationPlan(precision=Precision.W8)
+    done = round_weights(strips, plan, pictures).network if rounded else correct_biases(strips, plan, pictures).network
+    nearest = renewed(strips, {name: on_grid(value) for name, value in strips.state_dict().items() if value.ndim > 1})
+    held = renewed(done, {name: on_grid(value) for name, value in done.state_dict().items() if value.ndim > 1})
+    with torch.no_grad():
+        wanted, before, after = (each(torch.from_numpy(pictures)).mean((0, 1)) for each in (strips, nearest, held))
+    assert float((after - wanted).abs().max()) < 1e-5 < float((before - wanted).abs().max())
+
+
+def on_grid(weight: Tensor) -> Tensor:
+    scales = torch.from_numpy(weight_scales(weight.numpy())).reshape(-1, *[1] * (weight.ndim - 1))
+    return ((weight / scales).round() * scales).float()
