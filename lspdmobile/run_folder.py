@@ -25,6 +25,7 @@ __all__ = [
     "BUNDLED",
     "MANIFEST",
     "REPORT",
+    "SIGNATURE",
     "EvaluationEntry",
     "GateEntry",
     "RunContents",
@@ -39,6 +40,7 @@ __all__ = [
 BUNDLED: Final = "bundled pictures"
 REPORT: Final = "report.json"
 MANIFEST: Final = "manifest.json"
+SIGNATURE: Final = f"{MANIFEST}.sig"
 _GOLDEN: Final = "golden"
 _WORST_SHOWN: Final = 6
 

@@ -24,6 +24,7 @@ from lspdmobile.report.schema import ArtifactEntry, DeviationEntry
 from lspdmobile.run_folder import (
     BUNDLED,
     MANIFEST,
+    SIGNATURE,
     RunReport,
     checkpoint_names,
     metadata_of,
@@ -31,7 +32,7 @@ from lspdmobile.run_folder import (
 )
 from lspdmobile.student import Student
 
-__all__ = ["Verification", "verify"]
+__all__ = ["Verification", "tampered_with", "verify"]
 
 _CONTRACT_KEYS: Final = ("preprocess", "skeleton", "decode_rule")
 
@@ -108,7 +109,7 @@ def verify(run: Path, progress: Progress, *, data: Path | None = None, threads: 
         GateFailedError: The float student in it was changed, so there is nothing to compare with.
     """
     manifest, report = read_manifest(run / MANIFEST), read_run_report(run)
-    faults = _faults(run, manifest)
+    faults = tampered_with(run, manifest)
     names = checkpoint_names(manifest.student)
     checkpoint = next((name for name in names if name in manifest.files), names[0])
     if checkpoint in faults or checkpoint not in manifest.files:
@@ -137,8 +138,8 @@ def verify(run: Path, progress: Progress, *, data: Path | None = None, threads: 
     )
 
 
-def _faults(run: Path, manifest: Manifest) -> dict[str, str]:
-    """Say what is wrong with each file, listed or not."""
+def tampered_with(run: Path, manifest: Manifest) -> dict[str, str]:
+    """Say what is wrong with each file of a run, listed or not: missing, another one, or not listed."""
     faults: dict[str, str] = {}
     for name, listed in manifest.files.items():
         path = run / name
@@ -146,7 +147,7 @@ def _faults(run: Path, manifest: Manifest) -> dict[str, str]:
             faults[name] = "is missing"
         elif sha256_of(path) != listed.sha256:
             faults[name] = "is not the file the manifest lists (its sha256 differs)"
-    known = {name.split("/")[0] for name in manifest.files} | {MANIFEST}
+    known = {name.split("/")[0] for name in manifest.files} | {MANIFEST, SIGNATURE}
     extra = sorted(p.name for p in run.iterdir() if p.name not in known and not p.name.startswith("."))
     return faults | dict.fromkeys(extra, "is not listed in the manifest")
 

@@ -19,6 +19,9 @@ def verify(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What export left.")],
     *,
     data: DataOpt = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Public Ed25519 key, PEM: the run must be signed by its owner.")
+    ] = None,
     threads: ThreadsOpt = 1,
     json: JsonOpt = False,
     verbose: VerboseOpt = False,
@@ -29,8 +32,11 @@ def verify(
     """
     with working(verbose=verbose) as terminal:
         from lspdmobile.report.tables import note_lines, parity_table, reason_lines
+        from lspdmobile.signing import check_signature
         from lspdmobile.verify import verify as run
 
+        if key is not None:
+            check_signature(run_dir, key)
         found = run(run_dir, terminal.progress, data=data, threads=threads)
         terminal.close()
         if json:

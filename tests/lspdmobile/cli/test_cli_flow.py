@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from PIL import Image
 
 from lspdmobile.artifact import sha256_of
@@ -157,6 +159,25 @@ def test_a_missing_a_changed_and_an_added_file_are_found(run: Path, cli: Cli) ->
     assert done.code == GATE_FAILED
     named = [line.split(":")[1].strip() for line in done.out.splitlines() if line.startswith("tampered")]
     assert sorted(named) == sorted([FLOAT, "other.tflite", "plan.json"])
+
+
+def test_a_signed_run_says_who_signed_it_and_that_nothing_was_changed(run: Path, tmp_path: Path, cli: Cli) -> None:
+    generated = ed25519.Ed25519PrivateKey.generate()
+    private, public = tmp_path / "key.pem", tmp_path / "pub.pem"
+    encoding = serialization.Encoding.PEM
+    private.write_bytes(
+        generated.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    public.write_bytes(generated.public_key().public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo))
+    unsigned = cli("manifest", "verify", run, "--key", public)
+    assert (unsigned.code, "nobody signed this run" in unsigned.err) == (3, True)
+    assert cli("manifest", "sign", run, "--key", private).code == 0
+    assert cli("manifest", "verify", run, "--key", public, "--json").json["signed"]
+    assert cli("verify", run, "--key", public, "--json").json["tampered"] == []
+    (run / "plan.json").write_bytes((run / "plan.json").read_bytes() + b" ")
+    changed = cli("manifest", "verify", run, "--key", public)
+    assert changed.code == 3
+    assert "plan.json is not the file the manifest lists" in changed.err
 
 
 def test_a_swapped_checkpoint_leaves_nothing_to_compare_with(run: Path, cli: Cli) -> None:
