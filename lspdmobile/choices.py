@@ -6,7 +6,7 @@ and Y-bit integer activations (static, calibrated); ``paletteX`` says that weigh
 floats, and activations float.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from enum import StrEnum
 from typing import Final, TypeVar
@@ -86,7 +86,16 @@ class Verdict(StrEnum):
 
     PASS = "pass"
     FAIL = "fail"
+    UNDECIDED = "not enough pictures"
     NOT_JUDGED = "not judged"
+
+    @classmethod
+    def overall(cls, verdicts: Iterable["Verdict"]) -> "Verdict":
+        """Give a run's verdict: pass where every artifact passed, undecided where the others are, fail otherwise."""
+        found = set(verdicts)
+        if found <= {cls.PASS}:
+            return cls.PASS
+        return cls.UNDECIDED if found <= {cls.PASS, cls.UNDECIDED} else cls.FAIL
 
 
 _FORMAT_ALIASES: Final[dict[str, Format]] = {

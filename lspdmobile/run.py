@@ -99,7 +99,6 @@ def _report(job: Job, fusion: FusionEntry, entries: list[ArtifactEntry], repairs
     request, student, sources = job.request, job.request.student, list(job.prepared.values())
     before = sources[0].fused.certificate.before
     views, scores = job.reference.views, job.reference.scores
-    passed = all(e.verdict is Verdict.PASS for e in entries)
     return RunReport(
         student=StudentEntry(
             name=student.name,
@@ -122,12 +121,12 @@ def _report(job: Job, fusion: FusionEntry, entries: list[ArtifactEntry], repairs
         fusion=fusion,
         plan={s.plan.precision.value: _without_ranges(s.plan) for s in reversed(sources)},
         artifacts=tuple(entries),
-        verdict=Verdict.PASS if passed else Verdict.FAIL,
+        verdict=Verdict.overall(e.verdict for e in entries),
         environment=environment(),
         methods=method_entries(job.prepared),
         repairs=repairs,
         not_taken=tuple(f"{f} {p}" for f, p in pairs_of(request)[1]),
-        gate=GateEntry(max_drop=request.gate.max_drop, drop_type=request.gate.drop_type),
+        gate=GateEntry.of(request.gate),
         evaluation=EvaluationEntry(samples=request.evaluation_samples, seed=request.seed, threads=request.threads),
     )
 

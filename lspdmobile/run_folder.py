@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from lspdmobile.environment import versions
 from lspdmobile.errors import BadInputError
 from lspdmobile.measuring import Reference
 from lspdmobile.opening import write_student
-from lspdmobile.parity import DropType
+from lspdmobile.parity import DEFAULT_CONFIDENCE, DropType, Gate
 from lspdmobile.program import SUFFIX
 from lspdmobile.report.files import Entry, read_file
 from lspdmobile.report.html import write_html
@@ -46,10 +46,20 @@ _WORST_SHOWN: Final = 6
 
 
 class GateEntry(Entry):
-    """The budget the artifacts were judged by."""
+    """The budget the artifacts were judged by, and how sure the gate had to be."""
 
     max_drop: float
     drop_type: DropType
+    confidence: float = DEFAULT_CONFIDENCE
+
+    @classmethod
+    def of(cls, gate: Gate) -> Self:
+        """Enter what a user sets of a gate."""
+        return cls(max_drop=gate.max_drop, drop_type=gate.drop_type, confidence=gate.confidence)
+
+    def gate(self) -> Gate:
+        """Give the gate again."""
+        return Gate(max_drop=self.max_drop, drop_type=self.drop_type, confidence=self.confidence)
 
 
 class EvaluationEntry(Entry):

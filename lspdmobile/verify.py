@@ -50,9 +50,14 @@ class Verification:
     tampered: tuple[str, ...]
 
     @property
+    def verdict(self) -> Verdict:
+        """The run's verdict, which a file that was changed fails."""
+        return Verdict.FAIL if self.tampered else self.report.verdict
+
+    @property
     def passed(self) -> bool:
         """Whether every hash and every artifact holds."""
-        return not self.tampered and self.report.verdict is Verdict.PASS
+        return self.verdict is Verdict.PASS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +129,13 @@ def verify(run: Path, progress: Progress, *, data: Path | None = None, threads: 
         manifest=manifest,
         trusted=frozenset(manifest.files.keys() - faults.keys()),
         reference=reference_of(student, views, progress),
-        gate=Gate(max_drop=report.gate.max_drop, drop_type=report.gate.drop_type),
+        gate=report.gate.gate(),
         threads=threads,
         progress=progress,
         goals=frozenset(goal_of(entry.target, entry.precision) for entry in report.artifacts if entry.target),
     )
     entries = tuple(_again(check, entry) for entry in report.artifacts)
-    passed = all(e.verdict is Verdict.PASS for e in entries)
-    verdict = Verdict.PASS if passed else Verdict.FAIL
+    verdict = Verdict.overall(e.verdict for e in entries)
     return Verification(
         report=report.model_copy(update={"artifacts": entries, "verdict": verdict}),
         tampered=tuple(f"{name}: {fault}" for name, fault in faults.items()),

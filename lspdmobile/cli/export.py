@@ -11,6 +11,7 @@ from lspdmobile.cli.options import (
     ArchArgsOpt,
     ArchOpt,
     CalibOpt,
+    ConfidenceOpt,
     ContractOpt,
     DataOpt,
     EstimatorOpt,
@@ -75,6 +76,7 @@ def export(
     drop_type: Annotated[
         str, typer.Option("--drop-type", help="absolute (points) or relative (percent).")
     ] = "absolute",
+    confidence: ConfidenceOpt = 0.95,
     input_size: Annotated[
         tuple[int, int] | None, typer.Option("--input-size", metavar="H W", help="Rows and columns, multiples of 32.")
     ] = None,
@@ -130,7 +132,7 @@ def export(
                 data=data,
                 evaluation_samples=evaluation_samples,
                 seed=seed,
-                gate=Gate(max_drop=max_drop, drop_type=DropType(drop_type)),
+                gate=Gate(max_drop=max_drop, drop_type=DropType(drop_type), confidence=confidence),
                 backend=backend,
                 layout=layout,
                 deployment_target=deployment_target,
@@ -189,7 +191,8 @@ def _intention(request: "ExportRequest") -> str:
 
     taken, left = ([f"{form} {precision}" for form, precision in pairs] for pairs in pairs_of(request))
     rows, columns = request.student.contract.input_size
-    budget = f"max drop {request.gate.max_drop:g} {request.gate.drop_type}"
+    gate = request.gate
+    budget = f"max drop {gate.max_drop:g} {gate.drop_type}, confidence {gate.confidence:g}"
     lines = [
         f"student      {request.student.name}, {rows}x{columns}, {request.student.skeleton.name}",
         f"write        {', '.join(taken)}",

@@ -11,6 +11,7 @@ __all__ = [
     "ArchArgsOpt",
     "ArchOpt",
     "CalibOpt",
+    "ConfidenceOpt",
     "ContractOpt",
     "DataOpt",
     "EstimatorOpt",
@@ -59,6 +60,10 @@ VerboseOpt = Annotated[bool, typer.Option("--verbose", help="Show what the conve
 CalibOpt = Annotated[
     Path | None,
     typer.Option("--calib", help="Pictures to calibrate on: labelled set or folder; default: bundled."),
+]
+ConfidenceOpt = Annotated[
+    float,
+    typer.Option("--confidence", help="Of the drop's interval, which has to end inside the budget: 0.5 to 0.999."),
 ]
 SamplesOpt = Annotated[int, typer.Option("--num-calibration-samples", min=1, help="Draw at most this many.")]
 MethodsOpt = Annotated[

@@ -46,6 +46,6 @@ def verify(
             terminal.show(*(f"tampered: {fault}" for fault in found.tampered))
             terminal.show(parity_table(found.report), *reason_lines(found.report, only_failures=True))
             terminal.show(*note_lines(found.report))
-            terminal.show(f"verdict: {'pass' if found.passed else 'fail'}")
+            terminal.show(f"verdict: {found.verdict}")
         if not found.passed:
             raise typer.Exit(_GATE_FAILED)

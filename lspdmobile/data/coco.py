@@ -28,6 +28,7 @@ class Person:
         area: Object area in square pixels (OKS scale squared).
         annotation_id: Identifier in the label file.
         image_id: Identifier of the picture in the label file.
+        head_box: x, y, width, height of the head in picture pixels, as MPII labels it; None where it is not known.
     """
 
     picture: Path
@@ -36,6 +37,7 @@ class Person:
     area: float
     annotation_id: int
     image_id: int
+    head_box: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ class _Annotation(BaseModel):
     image_id: int
     keypoints: list[float] = Field(default_factory=list)
     bbox: Annotated[list[float], Field(min_length=4, max_length=4)] | None = None
+    head_box: tuple[float, float, float, float] | None = None
     area: float | None = None
     iscrowd: int = 0
 
@@ -160,7 +163,7 @@ def _person(note: _Annotation, pictures: dict[int, Path], skeleton: Skeleton, fi
         message = f"{file}: annotation {note.id} names picture {note.image_id}, which images[] does not list"
         raise BadInputError(message)
     keypoints = np.asarray(note.keypoints, dtype=np.float32).reshape(-1, 3)
-    if not np.isfinite((*keypoints.flat, *(note.bbox or ()), note.area or 0)).all():
+    if not np.isfinite((*keypoints.flat, *(note.bbox or ()), *(note.head_box or ()), note.area or 0)).all():
         message = f"{file}: annotation {note.id} has a keypoint, box or area that is not a finite number"
         raise BadInputError(message)
     if not (keypoints[:, 2] > 0).any():
@@ -174,6 +177,7 @@ def _person(note: _Annotation, pictures: dict[int, Path], skeleton: Skeleton, fi
         area=note.area if note.area and note.area > 0 else max(box[2] * box[3], 1.0),
         annotation_id=note.id,
         image_id=note.image_id,
+        head_box=note.head_box,
     )
 
 

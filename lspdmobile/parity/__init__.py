@@ -5,12 +5,13 @@ loss, ``compare`` gathers the label-free evidence, ``gate`` turns it all into a 
 """
 
 from lspdmobile.parity.compare import Drift, Parity, compare
-from lspdmobile.parity.drop import MetricDrop, metric_drop
+from lspdmobile.parity.drop import DEFAULT_CONFIDENCE, MetricDrop, metric_drop
 from lspdmobile.parity.gate import DropType, Gate, judge
 from lspdmobile.parity.metrics import TENSOR_METRICS, TensorMetric
 from lspdmobile.parity.task import JointHits, TaskMetrics, evaluate, pck
 
 __all__ = [
+    "DEFAULT_CONFIDENCE",
     "TENSOR_METRICS",
     "Drift",
     "DropType",

@@ -3,12 +3,22 @@
 An artifact passes where all of this holds:
 
 1. its heatmaps have no fault (right shape, finite);
-2. the task metric drops by no more than the budget (point estimate), where there are labels;
+2. the drop of the task metric is within the budget, where there are labels: not only on these pictures, but by the high
+   end of the drop's interval (:mod:`lspdmobile.parity.interval`);
 3. 95 % of the joints drift by at most half a heatmap cell;
 4. float artifacts are float: the relative heatmap error stays below a bound of their precision;
 5. quantized artifacts say what their plan says, where the format lets this be seen (``lspdmobile.deviation``): every
    channel of every int8 tensor is within a fraction of a step of the plan's own, and so are the heatmaps. Rules 2 and 3
    judge the plan; they leave room for a wrong scale or a lost bias that happens to cost little on these pictures.
+
+It fails where the drop on these pictures is beyond the budget, or one of the other rules does not hold. Where only the
+interval reaches beyond the budget there are not enough pictures: a verdict of its own, which is no pass.
+
+A drop that is within the budget may pass without regard to its interval on one ground only: the artifact is float by
+rule 4, so what it computes is known on any picture, and its keypoints show it. Either no joint moved by more than 5 % of
+what decides about it; or so few did that their share, with the interval of a Poisson count around it, is within the
+budget even if all of them had been lost. Joints move in a float artifact only where the float student itself has two
+peaks that are equal within the rounding, so their number is a number of coincidences, one joint at a time.
 """
 
 import math
@@ -20,11 +30,13 @@ from lspdmobile.choices import Format, Precision, Verdict
 from lspdmobile.deviation import Deviation
 from lspdmobile.errors import BadInputError
 from lspdmobile.parity.compare import Parity
-from lspdmobile.parity.drop import MetricDrop
+from lspdmobile.parity.drop import DEFAULT_CONFIDENCE, MetricDrop
+from lspdmobile.parity.interval import ALL_POINTS
 
 __all__ = ["DropType", "Gate", "judge"]
 
 _FINER_INT16: Final = 256
+_CONFIDENCES: Final = (0.5, 0.999)
 
 
 class DropType(StrEnum):
@@ -41,6 +53,8 @@ class Gate:
     Attributes:
         max_drop: Budget: points (hundredths of the metric) where absolute, percent of the float metric where relative.
         drop_type: How the budget counts.
+        confidence: Of the two-sided interval of the drop, whose high end has to be inside the budget. An artifact whose
+            drop over all pictures there are is beyond the budget passes with a probability of at most 1 - confidence.
         max_drift_p95_cells: Largest 95th percentile of the drift, in heatmap cells.
         max_relative_error_fp32: Largest relative heatmap error of a float32 artifact.
         max_relative_error_fp16: The same for float16 artifacts.
@@ -54,6 +68,7 @@ class Gate:
 
     max_drop: float = 1.0
     drop_type: DropType = DropType.ABSOLUTE
+    confidence: float = DEFAULT_CONFIDENCE
     max_drift_p95_cells: float = 0.5
     max_relative_error_fp32: float = 1e-5
     max_relative_error_fp16: float = 1e-2
@@ -62,13 +77,16 @@ class Gate:
     max_relative_error_from_plan: float = 5e-3
 
     def __post_init__(self) -> None:
-        """Refuse a budget that cannot be one.
+        """Refuse a budget or a confidence that cannot be one.
 
         Raises:
-            BadInputError: The budget is negative or not a finite number.
+            BadInputError: The budget is negative or not a finite number, or the confidence below 0.5 or above 0.999.
         """
         if not (math.isfinite(self.max_drop) and self.max_drop >= 0):
             message = f"--max-drop {self.max_drop:g}: give a number of points, 0 or more"
+            raise BadInputError(message)
+        if not _CONFIDENCES[0] <= self.confidence <= _CONFIDENCES[1]:
+            message = f"--confidence {self.confidence:g}: give a probability from 0.5 to 0.999, such as 0.95"
             raise BadInputError(message)
 
     def max_steps(self, precision: Precision) -> float:
@@ -87,10 +105,14 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class _Finding:
-    """One rule applied: whether it holds, and a sentence with the numbers."""
+    """One rule applied: whether it holds, and a sentence with the numbers.
+
+    ``undecided`` says that it holds on these pictures, and that this is not enough.
+    """
 
     holds: bool
     sentence: str
+    undecided: bool = False
 
 
 _DEFAULT_GATE: Final = Gate()
@@ -120,36 +142,71 @@ def judge(
     """
     if parity.faults:
         return Verdict.FAIL, parity.faults
-    findings = [_drop_finding(metric_drop, gate), _drift_finding(parity, gate)]
+    findings = [_drift_finding(parity, gate)]
     limit = gate.max_relative_error(precision, format)
     if limit is not None:
         findings.append(_error_finding(parity, precision, limit))
+    exact = limit is not None and parity.heatmap_relative_error <= limit
+    findings.insert(0, _drop_finding(metric_drop, gate, exact=exact))
     if deviation is not None:
         findings.append(_plan_finding(deviation, precision, gate))
     failed = tuple(f.sentence for f in findings if not f.holds)
     if failed:
         return Verdict.FAIL, failed
+    undecided = tuple(f.sentence for f in findings if f.undecided)
+    if undecided:
+        return Verdict.UNDECIDED, undecided
     return Verdict.PASS, tuple(f.sentence for f in findings)
 
 
-def _drop_finding(drop: MetricDrop | None, gate: Gate) -> _Finding:
+def _drop_finding(drop: MetricDrop | None, gate: Gate, *, exact: bool) -> _Finding:
     if drop is None:
         return _Finding(holds=True, sentence="no labels: judged by heatmap error and drift alone, not by a task metric")
-    value, (low, high), unit = drop.drop, drop.ci95, "points"
-    if gate.drop_type is DropType.RELATIVE:
-        scale = 1 / drop.float_value if drop.float_value > 0 else 0.0
-        value, low, high, unit = value * scale, low * scale, high * scale, "percent"
-    holds = value <= gate.max_drop
-    unsure = (
-        "; the interval crosses the budget, so more pictures would be needed to be sure"
-        if (low <= gate.max_drop < high)
-        else ""
+    relative = gate.drop_type is DropType.RELATIVE
+    scale, unit = (_percent(drop), "percent") if relative else (1.0, "points")
+    value, (low, high) = scale * drop.drop, (scale * end for end in drop.interval(gate.confidence))
+    holds, inside = value <= gate.max_drop, high <= gate.max_drop
+    proof = _float_proof(drop, gate, scale) if exact and holds and not inside else None
+    told = (
+        f"{drop.name} drops by {value:.2f} {unit} ({100 * gate.confidence:g}% interval {low:.2f} to {high:.2f}), from "
+        f"{100 * drop.float_value:.2f} to {100 * drop.artifact_value:.2f}: the budget is {gate.max_drop:.2f}"
     )
-    sentence = (
-        f"{drop.name} drops by {value:.2f} {unit} (95% interval {low:.2f} to {high:.2f}), from "
-        f"{100 * drop.float_value:.2f} to {100 * drop.artifact_value:.2f}: the budget is {gate.max_drop:.2f}{unsure}"
+    if proof is not None:
+        more = f"; {proof}"
+    elif not holds:
+        more = ", which the interval excludes" if low > gate.max_drop else ", which is within the interval"
+    else:
+        more = "" if inside else f"; {_wanted(drop, gate, scale)}"
+    return _Finding(holds=holds, undecided=holds and not inside and proof is None, sentence=told + more)
+
+
+def _percent(drop: MetricDrop) -> float:
+    """Turn points of the metric into percent of its float value; a metric of 0 cannot drop."""
+    return 1 / drop.float_value if drop.float_value > 0 else 0.0
+
+
+def _float_proof(drop: MetricDrop, gate: Gate, scale: float) -> str | None:
+    """Say why a float artifact needs no more pictures; None where it does."""
+    from scipy.special import pdtri
+
+    if drop.moved == 0:
+        return f"no joint of {drop.joints} moved, and the heatmaps are equal within float arithmetic"
+    most = float(pdtri(drop.moved, (1 - gate.confidence) / 2))
+    share = scale * ALL_POINTS * most / drop.joints
+    if share > gate.max_drop:
+        return None
+    return (
+        f"the heatmaps are equal within float arithmetic, and the joints that moved, {drop.moved} of {drop.joints}, are too "
+        "few to cost it"
     )
-    return _Finding(holds=holds, sentence=sentence)
+
+
+def _wanted(drop: MetricDrop, gate: Gate, scale: float) -> str:
+    """Say how many pictures would decide."""
+    wanted = drop.pictures_needed(gate.max_drop / scale, gate.confidence)
+    if wanted is None:
+        return f"{drop.pictures} pictures cannot show it, and more of them would not: the drop uses the budget up"
+    return f"{drop.pictures} pictures cannot show it, about {wanted} would"
 
 
 def _drift_finding(parity: Parity, gate: Gate) -> _Finding:

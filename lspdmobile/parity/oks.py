@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lspdmobile.data.coco import Person
 
-__all__ = ["OksMatches", "match_by_oks", "weighted_ap"]
+__all__ = ["OksMatches", "match_by_oks", "similarity", "weighted_ap"]
 
 _RECALL_LEVELS: Final = np.linspace(0.0, 1.0, 101)
 _OFF_PICTURE: Final = 1e7
@@ -37,6 +37,8 @@ class OksMatches:
 
     Attributes:
         ap: OKS-AP by pycocotools, 0 to 1; NaN where no person counts.
+        ap50, ap75: The same at the one threshold 0.50 or 0.75.
+        ar: OKS-AR by pycocotools: recall, meant over the thresholds.
         picture: int ``[D]``: picture number of each detection.
         hit: bool ``[T, D]``: matched a labelled person.
         counted: bool ``[T, D]``: false where the match is a person that COCO ignores.
@@ -44,6 +46,9 @@ class OksMatches:
     """
 
     ap: float
+    ap50: float
+    ap75: float
+    ar: float
     picture: NDArray[np.int64]
     hit: NDArray[np.bool_]
     counted: NDArray[np.bool_]
@@ -77,6 +82,15 @@ def match_by_oks(
         judge.evaluate()
         judge.accumulate()
     return _matches(judge)
+
+
+def similarity(predicted: NDArray[np.float32], persons: "Sequence[Person]", skeleton: Skeleton) -> NDArray[np.float64]:
+    """Give each joint's part in OKS, ``exp(-d^2 / (2 area (2 sigma)^2))``, ``[P, K]``; NaN where it is not labelled."""
+    labels = np.stack([person.keypoints for person in persons]).astype(np.float64)
+    area = np.array([person.area for person in persons])[:, None]
+    step = _finite(predicted)[..., :2] - labels[..., :2]
+    exponent = np.square(step).sum(axis=2) / (2 * (area + np.spacing(1)) * np.square(2 * np.asarray(skeleton.sigmas)))
+    return np.where(labels[..., 2] > 0, np.exp(-exponent), np.nan)
 
 
 def weighted_ap(matches: OksMatches, weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -177,11 +191,19 @@ def _matches(judge: "COCOeval") -> OksMatches:
     pictures = [e for e in judge.evalImgs if e is not None]
     order = np.argsort(-np.concatenate([e["dtScores"] for e in pictures]), kind="mergesort")
     number = np.concatenate([np.full(len(e["dtScores"]), i, np.int64) for i, e in enumerate(pictures)])
-    precision = judge.eval["precision"]
+    precision, recall = judge.eval["precision"], judge.eval["recall"]
     return OksMatches(
-        ap=float(precision.mean()) if (precision > -1).any() else float("nan"),
+        ap=_mean(precision),
+        ap50=_mean(precision[0]),
+        ap75=_mean(precision[5]),
+        ar=_mean(recall),
         picture=number[order],
         hit=np.concatenate([e["dtMatches"] > 0 for e in pictures], axis=1)[:, order],
         counted=np.concatenate([e["dtIgnore"] == 0 for e in pictures], axis=1)[:, order],
         positives=np.asarray([np.count_nonzero(e["gtIgnore"] == 0) for e in pictures], np.int64),
     )
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """Mean; NaN where pycocotools has nothing to say, which it writes as -1."""
+    return float(values.mean()) if (values > -1).any() else float("nan")

@@ -31,7 +31,12 @@ from lspdmobile.report.tables import (
 __all__ = ["render_html", "write_html"]
 
 _LONGEST_LIST: Final = 12
-_CLASSES: Final = {Verdict.PASS.value: "pass", Verdict.FAIL.value: "fail", Verdict.NOT_JUDGED.value: "unjudged"}
+_CLASSES: Final = {
+    Verdict.PASS.value: "pass",
+    Verdict.FAIL.value: "fail",
+    Verdict.UNDECIDED.value: "unjudged",
+    Verdict.NOT_JUDGED.value: "unjudged",
+}
 _SAFETY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 

@@ -69,19 +69,26 @@ class DriftEntry(Entry):
 
 
 class MetricEntry(Entry):
-    """A task metric of float student and artifact (fractions), its drop and 95 % interval (points)."""
+    """A task metric of float student and artifact (fractions), its drop and 95 % interval (points).
+
+    ``moved`` of ``joints`` are another matter to the metric now (:class:`lspdmobile.parity.drop.MetricDrop`).
+    """
 
     name: str
     float_value: float = Field(alias="float")
     artifact: float
     drop: float
     ci95: tuple[float, float]
+    pictures: int | None = None
+    joints: int | None = None
+    moved: int | None = None
 
     @classmethod
     def of(cls, drop: MetricDrop) -> Self:
         """Enter a measured drop."""
         fields = {"float": drop.float_value, "artifact": drop.artifact_value, "drop": drop.drop, "ci95": drop.ci95}
-        return cls.model_validate({"name": drop.name, **fields})
+        counts = {"pictures": drop.pictures, "joints": drop.joints, "moved": drop.moved}
+        return cls.model_validate({"name": drop.name, **fields, **counts})
 
 
 class ParityEntry(Entry):

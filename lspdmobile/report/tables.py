@@ -41,6 +41,7 @@ MISSING: Final = "-"
 _VERDICT_STYLES: Final = {
     Verdict.PASS.value: "bold green",
     Verdict.FAIL.value: "bold red",
+    Verdict.UNDECIDED.value: "bold yellow",
     Verdict.NOT_JUDGED.value: "yellow",
 }
 
@@ -232,7 +233,7 @@ def reason_lines(report: Report, *, only_failures: bool = False) -> list[str]:
         f"{artifact.label}: {reason}"
         for artifact in report.artifacts
         for reason in artifact.reasons
-        if artifact.verdict is Verdict.FAIL or not only_failures
+        if artifact.verdict in (Verdict.FAIL, Verdict.UNDECIDED) or not only_failures
     ]
 
 

@@ -66,13 +66,24 @@ def _noisy(maps: Maps, share: float) -> Maps:
     return maps + scaled
 
 
-def _drop(points: float, *, ci95: tuple[float, float] | None = None, float_value: float = 0.6) -> MetricDrop:
+def _drop(
+    points: float,
+    *,
+    pictures: int = 100_000,
+    spread: float = 0.0,
+    float_value: float = 0.6,
+    moved: int = 100,
+    joints: int | None = None,
+) -> MetricDrop:
+    """Make a drop that half of the pictures are above and half below, by ``spread`` points."""
     return MetricDrop(
         name="pck@0.2",
         float_value=float_value,
         artifact_value=float_value - points / 100,
         drop=points,
-        ci95=ci95 or (points, points),
+        joints=14 * pictures if joints is None else joints,
+        moved=moved,
+        per_picture=points + spread * np.where(np.arange(pictures) % 2, 1.0, -1.0),
     )
 
 
@@ -131,7 +142,9 @@ def _quiet(heatmaps: Maps, contract: PreprocessContract) -> Parity:
     return compare(heatmaps, heatmaps, contract=contract)
 
 
-@pytest.mark.parametrize(("points", "verdict"), [(0.99, "pass"), (1.0, "pass"), (1.01, "fail"), (-5.0, "pass")])
+@pytest.mark.parametrize(
+    ("points", "verdict"), [(0.99, "pass"), (1.0, "not enough pictures"), (1.01, "fail"), (-5.0, "pass")]
+)
 def test_the_absolute_budget_counts_points(
     heatmaps: Maps, contract: PreprocessContract, points: float, verdict: str
 ) -> None:
@@ -165,10 +178,94 @@ def test_a_pass_without_labels_says_so(heatmaps: Maps, contract: PreprocessContr
     assert any(reason.startswith("no labels") for reason in reasons)
 
 
-def test_an_interval_across_the_budget_passes_with_a_warning(heatmaps: Maps, contract: PreprocessContract) -> None:
-    verdict, reasons = judge(_quiet(heatmaps, contract), _drop(0.5, ci95=(-0.4, 1.6)), Precision.W8A8, Format.TFLITE)
-    assert verdict is Verdict.PASS
-    assert "the interval crosses the budget" in reasons[0]
+@pytest.mark.parametrize("precision", [Precision.W8A8, Precision.FP32])
+def test_an_interval_across_the_budget_is_no_pass_and_says_what_would_decide(
+    heatmaps: Maps, contract: PreprocessContract, precision: Precision
+) -> None:
+    drop = _drop(0.5, pictures=400, spread=6.0)
+    verdict, reasons = judge(_quiet(heatmaps, contract), drop, precision, Format.TFLITE)
+    assert verdict is Verdict.UNDECIDED
+    assert len(reasons) == 1
+    wanted = drop.pictures_needed(1.0, 0.95)
+    assert wanted is not None
+    assert reasons[0].endswith(f"400 pictures cannot show it, about {wanted} would")
+    enough = _drop(0.5, pictures=wanted, spread=6.0)
+    assert judge(_quiet(heatmaps, contract), enough, precision, Format.TFLITE)[0] is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("pictures", "verdict"), [(8, "not enough pictures"), (295, "not enough pictures"), (300, "pass")]
+)
+def test_pictures_of_which_none_changed_leave_room_for_300_points_by_their_number(
+    heatmaps: Maps, contract: PreprocessContract, pictures: int, verdict: str
+) -> None:
+    drop = _drop(0.0, pictures=pictures, moved=0)
+    assert judge(_quiet(heatmaps, contract), drop, Precision.W8A8, Format.TFLITE)[0] == verdict
+
+
+def test_a_float_artifact_whose_joints_stay_needs_no_more_pictures(
+    heatmaps: Maps, contract: PreprocessContract
+) -> None:
+    drop = _drop(0.0, pictures=8, moved=0)
+    for precision in (Precision.FP32, Precision.FP16):
+        verdict, reasons = judge(_quiet(heatmaps, contract), drop, precision, Format.TFLITE)
+        assert verdict is Verdict.PASS
+        assert "no joint of 112 moved" in reasons[0]
+
+
+@pytest.mark.parametrize(("moved", "verdict"), [(1, "pass"), (9, "pass"), (10, "not enough pictures")])
+def test_joints_of_a_float_artifact_that_moved_have_to_be_too_few_to_cost_the_budget(
+    heatmaps: Maps, contract: PreprocessContract, moved: int, verdict: str
+) -> None:
+    """Of 1,792 joints 17.92 may be lost; a Poisson count of 9 may stand for 17.1, of 10 for 18.4."""
+    drop = _drop(0.0, pictures=128, moved=moved)
+    found, reasons = judge(_quiet(heatmaps, contract), drop, Precision.FP16, Format.COREML)
+    assert found == verdict
+    assert (f"{moved} of 1792" in reasons[0]) == (verdict == "pass")
+
+
+def test_a_float_artifact_that_is_not_float_fails_whatever_its_joints(
+    heatmaps: Maps, contract: PreprocessContract
+) -> None:
+    parity = compare(heatmaps, _noisy(heatmaps, 2e-5), contract=contract)
+    verdict, reasons = judge(parity, _drop(0.0, pictures=8, moved=0), Precision.FP32, Format.TFLITE)
+    assert verdict is Verdict.FAIL
+    assert len(reasons) == 1
+
+
+@pytest.mark.parametrize(
+    ("spread", "told"), [(1.0, "which the interval excludes"), (9.0, "which is within the interval")]
+)
+def test_a_failure_says_whether_it_may_be_chance(
+    heatmaps: Maps, contract: PreprocessContract, spread: float, told: str
+) -> None:
+    drop = _drop(1.5, pictures=128, spread=spread)
+    verdict, reasons = judge(_quiet(heatmaps, contract), drop, Precision.W8A8, Format.TFLITE)
+    assert verdict is Verdict.FAIL
+    assert told in reasons[0]
+
+
+def test_less_confidence_needs_fewer_pictures(heatmaps: Maps, contract: PreprocessContract) -> None:
+    drop = _drop(0.0, pictures=270)
+    for confidence, verdict in ((0.95, Verdict.UNDECIDED), (0.9, Verdict.PASS)):
+        gate = Gate(confidence=confidence)
+        found, reasons = judge(_quiet(heatmaps, contract), drop, Precision.W8A8, Format.TFLITE, gate=gate)
+        assert found is verdict
+        assert f"{100 * confidence:g}% interval" in reasons[0]
+
+
+def test_a_drop_that_uses_the_budget_up_is_not_sent_for_more_pictures(
+    heatmaps: Maps, contract: PreprocessContract
+) -> None:
+    verdict, reasons = judge(_quiet(heatmaps, contract), _drop(1.0), Precision.W8A8, Format.TFLITE)
+    assert verdict is Verdict.UNDECIDED
+    assert "more of them would not" in reasons[0]
+
+
+@pytest.mark.parametrize("confidence", [0.0, 0.4, 1.0, 95.0, math.nan])
+def test_a_confidence_that_cannot_be_one_is_refused(confidence: float) -> None:
+    with pytest.raises(BadInputError, match="--confidence"):
+        Gate(confidence=confidence)
 
 
 def test_all_failures_are_told_at_once(heatmaps: Maps, contract: PreprocessContract) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from lspdmobile.data.coco import Person, read_labelled_set
-from lspdmobile.parity.task import OKS_AP, PCK, PCKH, evaluate, pck
+from lspdmobile.parity.task import OKS_AP, PCK, PCK_BOX, PCKH, evaluate, pck
 from lspdmobile.skeleton import COCO_17, LSP_14, MPII_16, SKELETONS
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 LSPET = SHARED / "lspet" / "annotations"
+OKS = [OKS_AP, "oks_ap50", "oks_ap75", "oks_ar"]
 
 
 def _labels(persons: list[Person]) -> NDArray[np.float32]:
@@ -27,7 +29,7 @@ def test_perfect_predictions_score_one_in_every_metric(crowd: Callable[..., list
     skeleton = SKELETONS[name]
     persons = crowd(6, skeleton.count)
     scores = evaluate(_labels(persons), persons, skeleton)
-    expected = {PCK, OKS_AP} | ({PCKH} if skeleton.head else set())
+    expected = {PCK, PCK_BOX, "pck-auc", *OKS} | ({PCKH, "pckh@0.1", "pckh-auc"} if skeleton.head else set())
     assert set(scores.metrics) == expected
     assert all(value == pytest.approx(1.0) for value in scores.metrics.values())
     assert set(scores.per_joint[PCK]) == set(skeleton.keypoints)
@@ -63,7 +65,7 @@ def test_persons_without_a_reference_length_are_left_out_and_counted(crowd: Call
     predicted = _labels(persons)
     predicted[0, :, :2] += 500
     scores = evaluate(predicted, persons, LSP_14)
-    assert scores.left_out == {PCK: 1, PCKH: 2}
+    assert scores.left_out == {PCK: 1, PCKH: 2, "pckh@0.1": 2, PCK_BOX: 0}
     assert scores.metrics[PCK] == 1.0
     assert scores.metrics[PCKH] < 1.0
     assert not scores.per_person[PCK].counted[0].any()
@@ -73,10 +75,11 @@ def test_metrics_the_labels_do_not_allow_are_absent(crowd: Callable[..., list[Pe
     persons = crowd(3, MPII_16.count)
     for person in persons:
         person.keypoints[[*(MPII_16.torso or ()), *(MPII_16.head or ())], 2] = 0
+    persons = [replace(person, box=(5.0, 5.0, 0.0, 0.0)) for person in persons]
     scores = evaluate(_labels(persons), persons, MPII_16)
-    assert set(scores.metrics) == {OKS_AP}
+    assert set(scores.metrics) == set(OKS)
     assert scores.per_joint == {}
-    assert scores.left_out == {PCK: 3, PCKH: 3}
+    assert scores.left_out == {PCK: 3, PCKH: 3, "pckh@0.1": 3, PCK_BOX: 3}
 
 
 def test_a_set_without_any_visible_joint_has_no_metric(crowd: Callable[..., list[Person]]) -> None:
@@ -106,6 +109,54 @@ def test_a_swapped_pair_of_joints_is_seen_in_both_joints_only(crowd: Callable[..
     assert wrong == {"right_wrist", "left_wrist"}
 
 
+def _moved(persons: list[Person], joint: int, pixels: float) -> NDArray[np.float32]:
+    predicted = _labels(persons)
+    predicted[:, joint, 0] += pixels
+    return predicted
+
+
+def test_the_box_counts_by_its_longer_side(crowd: Callable[..., list[Person]]) -> None:
+    persons = [
+        replace(p, box=(0.0, 0.0, *side)) for p, side in zip(crowd(2, 14), [(80.0, 40.0), (10.0, 60.0)], strict=True)
+    ]
+    for pixels, share in ((2.9, 1.0), (3.5, 13.5 / 14), (4.1, 13 / 14)):
+        assert evaluate(_moved(persons, 3, pixels), persons, LSP_14).metrics[PCK_BOX] == pytest.approx(share)
+
+
+def test_mpii_heads_are_six_tenths_of_the_box_diagonal_and_its_two_inner_joints_do_not_count(
+    crowd: Callable[..., list[Person]],
+) -> None:
+    persons = [replace(p, head_box=(10.0, 10.0, 30.0, 40.0)) for p in crowd(3, MPII_16.count)]
+    for pixels, share in ((14.9, 1.0), (15.1, 13 / 14)):
+        assert evaluate(_moved(persons, 0, pixels), persons, MPII_16).metrics[PCKH] == pytest.approx(share)
+    assert evaluate(_moved(persons, 0, 3.1), persons, MPII_16).metrics["pckh@0.1"] == pytest.approx(13 / 14)
+    for joint in (MPII_16.keypoints.index("pelvis"), MPII_16.keypoints.index("thorax")):
+        scores = evaluate(_moved(persons, joint, 500.0), persons, MPII_16)
+        assert scores.metrics[PCKH] == 1.0
+        assert scores.metrics[PCK] < 1.0
+        assert MPII_16.keypoints[joint] not in scores.per_joint[PCKH]
+
+
+def test_persons_without_a_head_box_are_left_out_where_others_have_one(crowd: Callable[..., list[Person]]) -> None:
+    persons = crowd(3, MPII_16.count)
+    persons[0] = replace(persons[0], head_box=(0.0, 0.0, 30.0, 40.0))
+    assert evaluate(_labels(persons), persons, MPII_16).left_out[PCKH] == 2
+
+
+def test_the_area_under_the_curve_is_the_mean_of_pck_over_its_alphas(crowd: Callable[..., list[Person]]) -> None:
+    persons = crowd(30, LSP_14.count, labelled=0.9)
+    predicted = _labels(persons)
+    predicted[..., :2] += np.random.default_rng(2).normal(0, 12, predicted[..., :2].shape)
+    predicted[3, 3] = np.nan
+    labels = np.stack([p.keypoints for p in persons])
+    scores = evaluate(predicted, persons, LSP_14)
+    for curve, pair in (("pck-auc", LSP_14.torso), ("pckh-auc", LSP_14.head)):
+        assert pair is not None
+        alphas = (np.arange(100) + 0.5) / 200
+        by_loop = np.mean([_loop_pck(predicted, labels, pair, alpha, list(range(14))) for alpha in alphas])
+        assert scores.metrics[curve] == pytest.approx(by_loop, abs=0.002)
+
+
 def test_shapes_that_do_not_fit_are_refused(crowd: Callable[..., list[Person]]) -> None:
     persons = crowd(2, LSP_14.count)
     with pytest.raises(ValueError, match="do not fit 2 persons"):
@@ -120,7 +171,7 @@ def test_to_dict_is_json_and_follows_the_contract(crowd: Callable[..., list[Pers
     persons = crowd(4, LSP_14.count, per_picture=2)
     fields = json.loads(json.dumps(evaluate(_labels(persons), persons, LSP_14).to_dict()))
     assert (fields["images"], fields["persons"]) == (4, 8)
-    assert list(fields["metrics"]) == [PCK, PCKH, OKS_AP]
+    assert list(fields["metrics"]) == [PCK, PCKH, "pckh@0.1", PCK_BOX, "pck-auc", "pckh-auc", *OKS]
     assert fields["per_joint"][PCK]["head_top"] == 1.0
 
 

@@ -13,7 +13,7 @@ from lspdmobile.data.bundled import bundled_pictures
 from lspdmobile.data.coco import LabelledSet, read_labelled_set
 from lspdmobile.data.pictures import read_picture
 from lspdmobile.decode import decode
-from lspdmobile.parity import MetricDrop, TaskMetrics, compare, evaluate, judge, metric_drop
+from lspdmobile.parity import Gate, MetricDrop, TaskMetrics, compare, evaluate, judge, metric_drop
 from lspdmobile.preprocess import Crop, PreprocessContract
 
 Maps = NDArray[np.float32]
@@ -68,14 +68,19 @@ def test_heatmaps_at_the_labels_score_one(
     assert scores.metrics["pckh@0.5"] > 0.99
 
 
-def test_noise_of_an_integer_network_passes_with_a_drop_near_zero(
+def test_noise_of_an_integer_network_drops_nothing_and_wants_more_pictures(
     labelled: LabelledSet, crops: list[Crop], heatmaps: Maps, contract: PreprocessContract
 ) -> None:
     noisy = (heatmaps + np.random.default_rng(0).normal(0, 0.01, heatmaps.shape)).astype(np.float32)
-    drop = _drop(heatmaps, noisy, labelled, crops, contract)
-    verdict, reasons = judge(compare(heatmaps, noisy, contract=contract), drop, Precision.W8A8, Format.TFLITE)
-    assert verdict is Verdict.PASS, reasons
+    drop, parity = _drop(heatmaps, noisy, labelled, crops, contract), compare(heatmaps, noisy, contract=contract)
+    verdict, reasons = judge(parity, drop, Precision.W8A8, Format.TFLITE)
+    assert verdict is Verdict.UNDECIDED, reasons
     assert abs(drop.drop) < 0.5
+    wanted = drop.pictures_needed(1.0, 0.95)
+    assert wanted is not None
+    assert len(labelled.persons) < wanted < 500
+    gate = Gate(max_drop=3.0)
+    assert judge(parity, drop, Precision.W8A8, Format.TFLITE, gate=gate)[0] is Verdict.PASS
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,9 @@ def make_artifact(
             float_value=0.6123,
             artifact_value=0.6123 - drop / 100,
             drop=drop,
-            ci95=(drop - 0.5, drop + 0.5),
+            joints=672,
+            moved=5,
+            per_picture=np.full(48, drop),
         )
     )
     return ArtifactEntry(
