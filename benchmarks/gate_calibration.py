@@ -3,10 +3,10 @@
     python benchmarks/gate_calibration.py [--trials 400] [--pictures 32,128,256,400,1000] [--budget 1] [--seed 0]
         [--json]
 
-Takes no timing and no picture. A world says how losses are spread (:data:`WORLDS`); pictures are drawn from it, scored as
-PCK and judged by the gate as an integer artifact. "False pass" is how often an artifact passes whose drop is just the
-budget, beside how often it would by other intervals; "false fail" how often one fails that loses nothing, and how often it
-does so with an interval that excludes the budget.
+Takes no timing and no picture. A world says how losses are spread (:data:`WORLDS`); pictures are drawn from it, scored
+as PCK and judged by the gate as an integer artifact. "False pass" is how often an artifact passes whose drop is just
+the budget, beside how often it would by other intervals; "false fail" how often one fails that loses nothing, and how
+often it does so with an interval that excludes the budget.
 """
 
 import argparse
@@ -48,7 +48,7 @@ class World:
     def hits(self, rng: np.random.Generator, pictures: int, drop: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Draw what float student and artifact hit, ``[pictures, 14]``; the expected drop is ``drop`` points."""
         shape = (pictures, JOINTS)
-        share = self.accuracy
+        share = np.full((pictures, 1), self.accuracy)
         if self.accuracy < 1:
             right, wrong = _CONCENTRATION * self.accuracy, _CONCENTRATION * (1 - self.accuracy)
             share = rng.beta(right, wrong, (pictures, 1))
@@ -137,7 +137,16 @@ def scores_of(hits: NDArray[np.bool_]) -> TaskMetrics:
 def _still(pictures: int) -> Parity:
     """Evidence of heatmaps in which nothing is wrong, so that the drop alone decides."""
     zeros = np.zeros(pictures, np.float32)
-    drift = Drift(mean=0.0, p95=0.0, max=0.0, worst_image=0, agreement=1.0, per_image=zeros, per_joint=zeros[:JOINTS])
+    drift = Drift(
+        mean=0.0,
+        p95=0.0,
+        max=0.0,
+        worst_image=0,
+        agreement=1.0,
+        agreement_pck={},
+        per_image=zeros,
+        per_joint=zeros[:JOINTS],
+    )
     return Parity(
         images=pictures,
         heatmap_snr_db=math.inf,

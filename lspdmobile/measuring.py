@@ -4,8 +4,9 @@ N is evaluation pictures (views), K joints, h and w rows and columns of a heatma
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,18 @@ from lspdmobile.artifact import Executor
 from lspdmobile.data.views import Views
 from lspdmobile.decode import decode
 from lspdmobile.errors import BadInputError
-from lspdmobile.parity import MetricDrop, Parity, TaskMetrics, compare, evaluate, metric_drop
+from lspdmobile.parity import (
+    ConditionDrop,
+    Groups,
+    MetricDrop,
+    Parity,
+    TaskMetrics,
+    compare,
+    condition_drops,
+    condition_groups,
+    evaluate,
+    metric_drop,
+)
 from lspdmobile.report.schema import ParityEntry
 from lspdmobile.student import Student
 
@@ -85,14 +97,24 @@ class Reference:
 
     def entry(self, found: Comparison) -> ParityEntry:
         """Enter a comparison into a report."""
-        per_joint = found.scores.per_joint.get(found.drop.name) if found.scores and found.drop else None
+        per_joint: Mapping[str, float] | None = None
+        conditions: tuple[ConditionDrop, ...] = ()
+        if self.scores and found.scores and found.drop:
+            per_joint = found.scores.per_joint.get(found.drop.name)
+            conditions = condition_drops(self.scores, found.scores, self.groups, found.drop.name)
         return ParityEntry.of(
             found.parity,
             found.drop,
             worst_picture=self.views.names[found.parity.drift_px.worst_image],
             joints=self.student.skeleton.keypoints,
             per_joint=per_joint,
+            conditions=conditions,
         )
+
+    @cached_property
+    def groups(self) -> Groups:
+        """The joints of the labelled persons by condition."""
+        return condition_groups(self.views.persons, self.student.skeleton, self.views.pixels)
 
     def few_inputs(self) -> Maps:
         """Give the first pictures as inputs ``[n, 3, H, W]``, for what looks at layers more than at pictures."""

@@ -16,6 +16,7 @@ from lspdmobile.cli.export import export  # noqa: E402
 from lspdmobile.cli.fuse import fuse  # noqa: E402
 from lspdmobile.cli.inspect import inspect  # noqa: E402
 from lspdmobile.cli.interrupt import listen  # noqa: E402
+from lspdmobile.cli.jitter import jitter  # noqa: E402
 from lspdmobile.cli.manifest import manifest  # noqa: E402
 from lspdmobile.cli.predict import predict  # noqa: E402
 from lspdmobile.cli.sensitivity import sensitivity  # noqa: E402
@@ -26,7 +27,21 @@ from lspdmobile.errors import LspdmobileError  # noqa: E402
 
 __all__ = ["app", "main"]
 
-_SEVERAL = (demo, doctor, evaluate, export, fuse, inspect, manifest, predict, sensitivity, students, train, verify)
+_SEVERAL = (
+    demo,
+    doctor,
+    evaluate,
+    export,
+    fuse,
+    inspect,
+    jitter,
+    manifest,
+    predict,
+    sensitivity,
+    students,
+    train,
+    verify,
+)
 _INTERRUPTED = 130
 
 

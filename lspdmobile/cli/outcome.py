@@ -64,6 +64,7 @@ def _leave(reports: "Mapping[Path, RunReport]", stopped: "Mapping[str, Lspdmobil
 def _lines(report: "RunReport", folder: Path) -> Iterator[str]:
     """Say what the table does not."""
     from lspdmobile.report.calibration import calibration_lines
+    from lspdmobile.report.conditions import condition_lines
     from lspdmobile.report.explanations import form_lines, repair_lines
     from lspdmobile.report.methods import method_lines
     from lspdmobile.report.tables import note_lines, reason_lines
@@ -71,6 +72,7 @@ def _lines(report: "RunReport", folder: Path) -> Iterator[str]:
     yield from reason_lines(report, only_failures=True)
     for pair in report.not_taken:
         yield f"not written: {pair} (the format does not take this precision)"
+    yield from condition_lines(report)
     yield from form_lines(report)
     yield from repair_lines(report)
     yield from method_lines(report.methods)

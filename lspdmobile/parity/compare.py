@@ -4,6 +4,7 @@ Drift is the distance, in input pixels, between a joint decoded from the float h
 pictures, K joints.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,6 +21,7 @@ __all__ = ["Drift", "Parity", "compare"]
 Maps = NDArray[np.float32]
 _NAN: Final = float("nan")
 _AGREEMENT_CELLS: Final = 0.5
+_AGREEMENT_ALPHAS: Final = (0.01, 0.05)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class Drift:
         mean, p95, max: Of all N x K distances; NaN where the artifact's heatmaps cannot be decoded.
         worst_image: Index of the picture with the largest distance, or of the first that cannot be decoded.
         agreement: Share of joints that moved by at most half a heatmap cell, 0 to 1.
+        agreement_pck: ``agreement@0.05`` and the like to the share of joints that moved by at most that part of the
+            crop's longer side: a PCK against the float student, where nothing is labelled.
         per_image: float32 ``[N]``: largest distance in each picture.
         per_joint: float32 ``[K]``: mean distance of each joint.
     """
@@ -39,6 +43,7 @@ class Drift:
     max: float
     worst_image: int
     agreement: float
+    agreement_pck: Mapping[str, float]
     per_image: Maps = field(compare=False, repr=False)
     per_joint: Maps = field(compare=False, repr=False)
 
@@ -97,12 +102,12 @@ def compare(
         heatmap_snr_db=tensor[TensorMetric.HEATMAP_SNR_DB],
         heatmap_max_abs=tensor[TensorMetric.HEATMAP_MAX_ABS],
         heatmap_relative_error=tensor[TensorMetric.HEATMAP_RELATIVE_ERROR],
-        drift_px=_drift(before, after, cell_px=contract.heatmap_stride),
+        drift_px=_drift(before, after, cell_px=contract.heatmap_stride, side=max(contract.input_size)),
         cell_px=contract.heatmap_stride,
     )
 
 
-def _drift(before: Maps, after: Maps, *, cell_px: int) -> Drift:
+def _drift(before: Maps, after: Maps, *, cell_px: int, side: int) -> Drift:
     step = after[..., :2].astype(np.float64) - before[..., :2]
     distance = np.hypot(step[..., 0], step[..., 1])
     per_image = distance.max(axis=1)
@@ -112,6 +117,7 @@ def _drift(before: Maps, after: Maps, *, cell_px: int) -> Drift:
         max=float(distance.max()),
         worst_image=int(per_image.argmax()),
         agreement=float((distance <= _AGREEMENT_CELLS * cell_px).mean()),
+        agreement_pck={f"agreement@{alpha:g}": float((distance <= alpha * side).mean()) for alpha in _AGREEMENT_ALPHAS},
         per_image=per_image.astype(np.float32),
         per_joint=distance.mean(axis=0).astype(np.float32),
     )
@@ -147,6 +153,7 @@ def _unusable(float_heatmaps: Maps, artifact_heatmaps: Maps, fault: str, contrac
             max=_NAN,
             worst_image=int(_not_finite(artifact_heatmaps)[0]) if same_shape else 0,
             agreement=0.0,
+            agreement_pck={},
             per_image=np.full(count, np.nan, np.float32),
             per_joint=np.full(joints, np.nan, np.float32),
         ),

@@ -1,7 +1,7 @@
 """The drop of a task metric from float student to artifact, on the same pictures.
 
-Both networks see the same pictures, so what makes a picture hard for both cancels: what is left of a picture is what the
-drop would be without it. These jackknife values, one per picture, give the interval
+Both networks see the same pictures, so what makes a picture hard for both cancels. What a picture brings to the drop is
+told by the drop without it; these jackknife values, one per picture, give the interval
 (:mod:`lspdmobile.parity.interval`).
 """
 

@@ -15,8 +15,8 @@ It fails where the drop on these pictures is beyond the budget, or one of the ot
 interval reaches beyond the budget there are not enough pictures: a verdict of its own, which is no pass.
 
 A drop that is within the budget may pass without regard to its interval on one ground only: the artifact is float by
-rule 4, so what it computes is known on any picture, and its keypoints show it. Either no joint moved by more than 5 % of
-what decides about it; or so few did that their share, with the interval of a Poisson count around it, is within the
+rule 4, so what it computes is known on any picture, and its keypoints show it. Either no joint moved by more than 5 %
+of what decides about it; or so few did that their share, with the interval of a Poisson count around it, is within the
 budget even if all of them had been lost. Joints move in a float artifact only where the float student itself has two
 peaks that are equal within the rounding, so their number is a number of coincidences, one joint at a time.
 """
@@ -196,8 +196,8 @@ def _float_proof(drop: MetricDrop, gate: Gate, scale: float) -> str | None:
     if share > gate.max_drop:
         return None
     return (
-        f"the heatmaps are equal within float arithmetic, and the joints that moved, {drop.moved} of {drop.joints}, are too "
-        "few to cost it"
+        f"the heatmaps are equal within float arithmetic, and the joints that moved, {drop.moved} of {drop.joints}, "
+        "are too few to cost it"
     )
 
 

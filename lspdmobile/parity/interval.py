@@ -51,9 +51,9 @@ def paired_interval(per_picture: NDArray[np.float64], confidence: float) -> tupl
 def pictures_needed(per_picture: NDArray[np.float64], budget: float, confidence: float) -> int | None:
     """Estimate how many pictures would bring the interval's high end inside the budget.
 
-    Pictures like these are assumed, with this spread and this drop, or none where it is a gain; in four cases of five the
-    number is enough: ``n = ((z_confidence + z_power) * spread / (budget - drop))^2``, with the picture that was not tried
-    counted as in :func:`paired_interval`.
+    Pictures like these are assumed, with this spread and this drop, or none where it is a gain; in four cases of five
+    the number is enough: ``n = ((z_confidence + z_power) * spread / (budget - drop))^2``, with the picture that was not
+    tried counted as in :func:`paired_interval`.
 
     Args:
         per_picture: ``[n]``, as above.
@@ -83,5 +83,5 @@ def pictures_needed(per_picture: NDArray[np.float64], budget: float, confidence:
     while enough - low > 1:
         middle = (low + enough) // 2
         low, enough = (middle, enough) if high(middle) > budget else (low, middle)
-    step = 10 ** max(len(str(enough)) - 2, 0)
-    return -(-enough // step) * step
+    step: int = 10 ** max(len(str(enough)) - 2, 0)
+    return math.ceil(enough / step) * step

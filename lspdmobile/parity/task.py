@@ -2,13 +2,12 @@
 
 - ``pck@0.2``: share of labelled joints within 0.2 of the distance left shoulder to right hip.
 - ``pck-box@0.05``: the same within 0.05 of the longer side of the person's box.
-- ``pckh@0.5``, ``pckh@0.1``: within 0.5 or 0.1 of the head: 0.6 of the diagonal of the labelled head box, where the label
-  file has it (MPII), else the distance neck to head top, where the skeleton has both. Of MPII's 16 joints pelvis and
-  thorax are left out, as its own evaluation does. (What publications call Mean@0.1 is read at 0.11.)
-- ``pck-auc``, ``pckh-auc``: area under the curve of PCK over alpha from 0 to 0.5, by 0.5. It is taken exactly: a joint at
-  ``d`` reference lengths brings ``max(0, 1 - d / 0.5)``; MPII's evaluation (Pishchulin et al., DeepCut, CVPR 2016)
-  sums over steps of 0.01.
-- ``oks_ap``, ``oks_ap50``, ``oks_ap75``, ``oks_ar``: COCO's average precision and recall by OKS, with ground-truth boxes.
+- ``pckh@0.5``, ``pckh@0.1``: within 0.5 or 0.1 of the head: 0.6 of the diagonal of the labelled head box, where the
+  label file has it (MPII), else the distance neck to head top, where the skeleton has both. Of MPII's 16 joints pelvis
+  and thorax are left out, as its own evaluation does. (What publications call Mean@0.1 is read at 0.11.)
+- ``pck-auc``, ``pckh-auc``: area under the curve of PCK over alpha from 0 to 0.5, by 0.5. It is taken exactly: a
+  joint ``d`` reference lengths away brings ``max(0, 1 - d / 0.5)``; MPII's evaluation steps by 0.01.
+- ``oks_ap``, ``oks_ap50``, ``oks_ap75``, ``oks_ar``: COCO's average precision and recall by OKS, with labelled boxes.
 
 A PCK is a micro average: correct joints over labelled joints, all joints and persons together. Persons whose reference
 length cannot be measured (one of its two joints is not labelled, or both lie on one spot) are left out of that metric;
@@ -77,9 +76,9 @@ class TaskMetrics:
         per_joint: PCK name to joint name to fraction.
         left_out: PCK name to the number of persons without a reference length.
         per_person: PCK name to hits and counts ``[P, K]``.
-        closeness: Metric to ``[P, K]``: what decides about each joint, in units in which a small number is a small matter:
-            of a PCK the distance in thresholds, of OKS-AP the joint's part in OKS over 0.05, the step from one OKS
-            threshold to the next. NaN where the joint does not count.
+        closeness: Metric to ``[P, K]``: what decides about each joint, in units of which a small part is a small
+            matter: of a PCK the distance in thresholds, of OKS-AP the joint's part in OKS over 0.05, the step from one
+            OKS threshold to the next. NaN where the joint does not count.
         oks: The matches behind ``oks_ap``; None where absent.
         picture: int ``[P]``: picture number of each person, 0 to images - 1.
     """

@@ -11,6 +11,7 @@ from typing import Final
 
 from lspdmobile.choices import Verdict
 from lspdmobile.report.calibration import calibration_lines
+from lspdmobile.report.conditions import CONDITIONS_CAPTION, condition_headings, condition_rows
 from lspdmobile.report.explanations import form_rows, repair_lines, repair_rows
 from lspdmobile.report.methods import method_lines
 from lspdmobile.report.pareto import pareto_figure
@@ -61,6 +62,7 @@ def render_html(report: Report, *, worst: Sequence[WorstPicture] = ()) -> str:
         _section("Quantization methods", _lines(method_lines(report.methods))),
         _section("Largest drifts", picture_figures(worst)),
         _section("Joints", _joints(report)),
+        _section("Conditions", _conditions(report)),
         _section("Artifacts", _artifacts(report)),
         _section("Not honoured", _shortfalls(report)),
         _section("Blocks", _forms(report)),
@@ -174,6 +176,11 @@ def _joints(report: Report) -> str:
 def _joint_cell(parity: ParityEntry, joint: str) -> str:
     score, drift = parity.per_joint.get(joint), parity.per_joint_drift_px.get(joint)
     return f"{fraction(score)} ({pixels(drift)} px)" if score is not None else f"{pixels(drift)} px"
+
+
+def _conditions(report: Report) -> str:
+    rows = condition_rows(report)
+    return _table(CONDITIONS_CAPTION, condition_headings(report), rows) if rows else ""
 
 
 def _artifacts(report: Report) -> str:

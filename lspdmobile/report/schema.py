@@ -15,8 +15,10 @@ from lspdmobile.artifact import Delegation
 from lspdmobile.choices import Backend, Format, Layout, Precision, Verdict
 from lspdmobile.deviation import Deviation
 from lspdmobile.parity.compare import Parity
+from lspdmobile.parity.conditions import ConditionDrop
 from lspdmobile.parity.drop import MetricDrop
 from lspdmobile.report.calibration import CalibrationEntry
+from lspdmobile.report.drops import ConditionEntry, MetricEntry
 from lspdmobile.report.files import Entry, File, Number, read_file
 from lspdmobile.report.manifest import (
     FileEntry,
@@ -34,6 +36,7 @@ from lspdmobile.report.shortfalls import ShortfallEntry
 
 __all__ = [
     "ArtifactEntry",
+    "ConditionEntry",
     "DelegationEntry",
     "DeviationEntry",
     "DriftEntry",
@@ -68,29 +71,6 @@ class DriftEntry(Entry):
     worst_picture: str | None = None
 
 
-class MetricEntry(Entry):
-    """A task metric of float student and artifact (fractions), its drop and 95 % interval (points).
-
-    ``moved`` of ``joints`` are another matter to the metric now (:class:`lspdmobile.parity.drop.MetricDrop`).
-    """
-
-    name: str
-    float_value: float = Field(alias="float")
-    artifact: float
-    drop: float
-    ci95: tuple[float, float]
-    pictures: int | None = None
-    joints: int | None = None
-    moved: int | None = None
-
-    @classmethod
-    def of(cls, drop: MetricDrop) -> Self:
-        """Enter a measured drop."""
-        fields = {"float": drop.float_value, "artifact": drop.artifact_value, "drop": drop.drop, "ci95": drop.ci95}
-        counts = {"pictures": drop.pictures, "joints": drop.joints, "moved": drop.moved}
-        return cls.model_validate({"name": drop.name, **fields, **counts})
-
-
 class ParityEntry(Entry):
     """What separates a network or artifact from the float student; ``metric`` is null without labels."""
 
@@ -103,6 +83,8 @@ class ParityEntry(Entry):
     agreement: float | None = None
     per_joint: dict[str, float] = Field(default_factory=dict)
     per_joint_drift_px: dict[str, Number] = Field(default_factory=dict)
+    per_condition: tuple[ConditionEntry, ...] = ()
+    agreement_pck: dict[str, float] = Field(default_factory=dict)
 
     @classmethod
     def of(
@@ -113,6 +95,7 @@ class ParityEntry(Entry):
         worst_picture: str | None = None,
         joints: Sequence[str] = (),
         per_joint: Mapping[str, float] | None = None,
+        conditions: Sequence[ConditionDrop] = (),
     ) -> Self:
         """Enter a comparison.
 
@@ -122,6 +105,7 @@ class ParityEntry(Entry):
             worst_picture: File name of picture ``parity.drift_px.worst_image``.
             joints: Joint names, to enter the mean drift of each.
             per_joint: The artifact's own task metric by joint, fractions.
+            conditions: The drop on each group of joints.
         """
         drift = parity.drift_px
         return cls(
@@ -140,6 +124,8 @@ class ParityEntry(Entry):
             agreement=drift.agreement,
             per_joint=dict(per_joint or {}),
             per_joint_drift_px=dict(zip(joints, drift.per_joint.tolist(), strict=True)) if joints else {},
+            per_condition=tuple(map(ConditionEntry.of, conditions)),
+            agreement_pck=dict(drift.agreement_pck),
         )
 
 

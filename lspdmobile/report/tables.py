@@ -24,6 +24,7 @@ __all__ = [
     "fraction",
     "fused_name",
     "megabytes",
+    "metric_line",
     "metric_name",
     "metrics_table",
     "microseconds",
@@ -244,13 +245,19 @@ def note_lines(report: Report) -> list[str]:
 
 
 def metrics_table(metrics: Mapping[str, float], per_joint: Mapping[str, Mapping[str, float]]) -> Table:
-    """Lay task metrics out: one column per metric, the total first, then one row per joint."""
+    """Lay the metrics that count joint by joint out: one column each, the total first, then one row per joint."""
+    names = [name for name in metrics if name in per_joint]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("joint", no_wrap=True)
-    for name in metrics:
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_row(Text("all", style="bold"), *(Text(fraction(value), style="bold") for value in metrics.values()))
+    table.add_row(Text("all", style="bold"), *(Text(fraction(metrics[name]), style="bold") for name in names))
     for joint in dict.fromkeys(joint for joints in per_joint.values() for joint in joints):
-        scores = (per_joint.get(name, {}).get(joint) for name in metrics)
+        scores = (per_joint[name].get(joint) for name in names)
         table.add_row(Text(joint.replace("_", " ")), *(Text(fraction(score)) for score in scores))
     return table
+
+
+def metric_line(metrics: Mapping[str, float]) -> str:
+    """Show metrics on one line: ``oks_ap 0.608, oks_ap50 0.938``."""
+    return ", ".join(f"{name} {fraction(value)}" for name, value in metrics.items())

@@ -25,6 +25,7 @@ from lspdmobile.program import load_program, save_program
 from lspdmobile.student import load_student, save_student
 
 GATE_FAILED = 3
+ROOM = 40
 TOP_KEYS = {"schema_version", "student", "reference", "fusion", "plan", "artifacts", "verdict", "environment"}
 ARTIFACT_KEYS = {
     *("file", "format", "precision", "bytes", "sha256", "params", "macs", "weight_bytes_by_dtype", "executed_by"),
@@ -66,10 +67,14 @@ class Exported:
 def exported(
     student_file: Path, people: Path, start_process: Start, tmp_path_factory: pytest.TempPathFactory
 ) -> Exported:
-    """Export the student once, as a user would; it passes, so that there is nothing to repair."""
+    """Export the student once, as a user would; it passes, so that there is nothing to repair.
+
+    Eight pictures of which none changes leave room for a drop of 37 points.
+    """
     folder = tmp_path_factory.mktemp("runs") / "colours"
     arguments = ["--format", "tflite", "--precision", "fp32,int8", "--data", people, "--calib", people]
-    process = start_process("export", student_file, *arguments, "--repair", "--output-dir", folder, "--json")
+    arguments += ["--repair", "--max-drop", ROOM]
+    process = start_process("export", student_file, *arguments, "--output-dir", folder, "--json")
     out, err = process.communicate(timeout=600)
     return Exported(folder=folder, code=process.returncode, out=out, err=err)
 
@@ -108,6 +113,8 @@ def test_the_report_has_the_keys_of_the_contract(exported: Exported) -> None:
         assert artifact["executed_by"].startswith("LiteRT")
         assert artifact["parity"]["images"] == 8
         assert artifact["parity"]["metric"]["name"] == "pck@0.2"
+        assert {each["condition"] for each in artifact["parity"]["per_condition"]} >= {"size", "visibility", "light"}
+        assert artifact["parity"]["agreement_pck"]["agreement@0.05"] == 1.0
         assert artifact["bytes"] == (exported.folder / artifact["file"]).stat().st_size
     assert report["fusion"]["certificate"]["passed"] is True
 
@@ -138,6 +145,26 @@ def test_a_run_verifies(exported: Exported, cli: Cli) -> None:
     assert (done.json["passed"], done.json["tampered"]) == (True, [])
     before = {a["file"]: a["parity"] for a in read(exported.folder / "report.json")["artifacts"]}
     assert {a["file"]: a["parity"] for a in done.json["artifacts"]} == before
+
+
+def test_eight_pictures_cannot_show_what_a_point_is_and_only_float_files_pass(run: Path, cli: Cli) -> None:
+    report = read(run / "report.json")
+    report["gate"]["max_drop"] = 1.0
+    (run / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    manifest = read(run / "manifest.json")
+    manifest["files"]["report.json"]["sha256"] = sha256_of(run / "report.json")
+    (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    done = cli("verify", run, "--json")
+    assert done.code == GATE_FAILED
+    assert (done.json["verdict"], done.json["passed"], done.json["tampered"]) == ("not enough pictures", False, [])
+    float_file, int8 = done.json["artifacts"]
+    assert float_file["verdict"] == "pass"
+    assert f"no joint of {8 * 14} moved" in float_file["reasons"][0]
+    assert int8["verdict"] == "not enough pictures"
+    assert "8 pictures cannot show it, about 300 would" in int8["reasons"][0]
+    told = cli("verify", run)
+    assert told.out.rstrip().endswith("verdict: not enough pictures")
+    assert "tflite w8a8: pck@0.2 drops by 0.00 points" in told.out
 
 
 def test_one_flipped_byte_is_found_and_the_file_not_executed(run: Path, cli: Cli) -> None:
@@ -251,11 +278,17 @@ def test_evaluate_scores_student_and_artifact_alike(exported: Exported, people: 
         done = cli("evaluate", exported.folder / name, "--data", people, "--json")
         assert done.code == 0, done.err
         scores[name] = done.json
+    metrics = [found.pop("metrics") for found in scores.values()]
+    assert metrics[1] == pytest.approx(metrics[0], rel=1e-5)
     assert scores[FLOAT] == scores["colours.safetensors"]
-    assert set(scores[FLOAT]) >= {"images", "metrics", "per_joint"}
+    assert set(scores[FLOAT]) >= {"images", "per_joint"}
     assert scores[FLOAT]["images"] == 8
-    assert set(scores[FLOAT]["metrics"]) == {"pck@0.2", "pckh@0.5", "oks_ap"}
-    assert scores[FLOAT]["metrics"]["pckh@0.5"] > 0.9
+    heads = {"pckh@0.5", "pckh@0.1", "pckh-auc"}
+    assert set(metrics[0]) >= {"pck@0.2", "pck-box@0.05", "pck-auc", "oks_ap", "oks_ar", *heads}
+    conditions = scores[FLOAT]["per_condition"]
+    assert set(conditions) == {"size", "visibility", "unlabelled", "light", "rotation"}
+    assert sum(group["persons"] for group in conditions["size"].values()) == 8
+    assert metrics[0]["pckh@0.5"] > 0.9
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(student_file: Path, tmp_path: Path, cli: Cli) -> None:
@@ -354,3 +387,21 @@ def test_tables_are_for_people(cli: Cli, exported: Exported) -> None:
     assert done.code == 0
     assert "tflite w8a8" in done.out
     assert done.out.rstrip().endswith("verdict: pass")
+
+
+def test_the_jitter_of_an_artifact_is_told_beside_its_students(
+    exported: Exported, people: Path, tmp_path: Path, cli: Cli
+) -> None:
+    student, frames = exported.folder / "colours.safetensors", people / "images"
+    done = cli("jitter", student, exported.folder / INT8, frames, "--json")
+    assert done.code == 0, done.err
+    assert done.json["frames"] == 8
+    assert done.json["ratio"] == pytest.approx(1.0, abs=0.05)
+    assert done.json["apart"] < 0.1 * done.json["reference"]
+    assert "8 frames" in cli("jitter", student, exported.folder / FLOAT, frames).out
+    labelled = cli("jitter", student, exported.folder / INT8, people)
+    assert (labelled.code, "is a labelled set" in labelled.err) == (2, True)
+    for number in range(2):
+        shutil.copy(frames / f"{number}.png", tmp_path)
+    few = cli("jitter", student, exported.folder / INT8, tmp_path)
+    assert (few.code, "2 frames have no acceleration" in few.err) == (2, True)

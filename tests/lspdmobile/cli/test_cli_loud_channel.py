@@ -47,7 +47,8 @@ def one_loud_channel(tensors: dict[str, torch.Tensor], _: dict[str, Any]) -> Non
 def loud(world: World) -> list[object]:
     """Give the arguments of an int8 export of that student."""
     arguments = ["-f", "tflite,executorch", "-p", "w8a8", "--data", world.people, "--calib", world.people]
-    return ["export", world.rewrite(one_loud_channel), *arguments, "--methods", "none", "-o", world.output]
+    arguments += ["--methods", "none", "--max-drop", ROOM]
+    return ["export", world.rewrite(one_loud_channel), *arguments, "-o", world.output]
 
 
 def test_repair_names_the_channel_and_keeps_two_operators_in_float(loud: list[object], cli: Cli, world: World) -> None:

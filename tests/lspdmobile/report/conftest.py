@@ -34,6 +34,7 @@ def make_parity(drift_px: float, *, snr_db: float = 41.26, max_abs: float = 0.00
             max=50 * drift_px,
             worst_image=7,
             agreement=0.99,
+            agreement_pck={"agreement@0.05": 0.995},
             per_image=np.full(48, drift_px, np.float32),
             per_joint=np.full(14, drift_px, np.float32),
         ),
