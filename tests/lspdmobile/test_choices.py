@@ -2,7 +2,7 @@
 
 import pytest
 
-from lspdmobile.choices import Format, Precision, parse_formats, parse_precisions
+from lspdmobile.choices import Format, Precision, Verdict, parse_formats, parse_precisions
 from lspdmobile.errors import BadInputError
 
 
@@ -72,3 +72,16 @@ def test_palettes_are_float_precisions_with_as_many_bits_as_their_names_say() ->
 
 def test_only_integer_activations_need_calibration() -> None:
     assert [p for p in Precision if p.is_static_integer] == [Precision.W8A8, Precision.W8A16]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "overall"),
+    [
+        ((Verdict.PASS, Verdict.PASS), Verdict.PASS),
+        ((Verdict.PASS, Verdict.UNDECIDED), Verdict.UNDECIDED),
+        ((Verdict.UNDECIDED, Verdict.FAIL, Verdict.PASS), Verdict.FAIL),
+        ((Verdict.PASS, Verdict.NOT_JUDGED), Verdict.FAIL),
+    ],
+)
+def test_a_run_is_as_good_as_its_worst_artifact(verdicts: tuple[Verdict, ...], overall: Verdict) -> None:
+    assert Verdict.overall(verdicts) is overall

@@ -44,6 +44,18 @@ def test_a_planted_move_is_found_in_size_picture_and_joint(
     assert drift.agreement == pytest.approx(1 - 1 / (12 * 14))
 
 
+def test_agreement_is_a_pck_by_the_side_of_the_crop(
+    contract: PreprocessContract, centres: NDArray[np.float64], gaussians: Draw
+) -> None:
+    """Of 192 pixels a hundredth is 1.92 and a twentieth 9.6, which is 1.2 cells."""
+    moved = centres.copy()
+    moved[0, 0, 0] += 0.5
+    moved[1, 1, 1] += 2
+    agreement = compare(gaussians(centres), gaussians(moved), contract=contract).drift_px.agreement_pck
+    total = 12 * 14
+    assert agreement == pytest.approx({"agreement@0.01": 1 - 2 / total, "agreement@0.05": 1 - 1 / total})
+
+
 def test_drift_is_measured_in_input_pixels_of_the_contract(centres: NDArray[np.float64], gaussians: Draw) -> None:
     a, b = gaussians(centres), gaussians(centres + 0.25)
     found = [
