@@ -162,5 +162,5 @@ def _middle(labels: NDArray[np.float32], skeleton: Skeleton, names: tuple[str, .
     if not set(names) <= set(skeleton.keypoints):
         return np.full((len(labels), 2), np.nan)
     joints = labels[:, [skeleton.keypoints.index(name) for name in names]].astype(np.float64)
-    known = (joints[..., 2] > 0).all(axis=1)
-    return np.where(known[:, None], joints[..., :2].mean(axis=1), np.nan)
+    known = np.all(joints[..., 2:] > 0, axis=1)
+    return np.where(known, joints[..., :2].mean(axis=1), np.nan)
