@@ -31,6 +31,7 @@ def verify(
     [bold]Example:[/bold] lspdmobile verify runs/demo
     """
     with working(verbose=verbose) as terminal:
+        from lspdmobile.report.conditions import condition_lines
         from lspdmobile.report.tables import note_lines, parity_table, reason_lines
         from lspdmobile.signing import check_signature
         from lspdmobile.verify import verify as run
@@ -45,7 +46,7 @@ def verify(
         else:
             terminal.show(*(f"tampered: {fault}" for fault in found.tampered))
             terminal.show(parity_table(found.report), *reason_lines(found.report, only_failures=True))
-            terminal.show(*note_lines(found.report))
+            terminal.show(*condition_lines(found.report), *note_lines(found.report))
             terminal.show(f"verdict: {found.verdict}")
         if not found.passed:
             raise typer.Exit(_GATE_FAILED)

@@ -215,7 +215,7 @@ def parity_table(*reports: Report) -> Table:
     for heading in ("MB", "MACs", "params", "SNR dB", "drift px\nmean/p95/max", metric_name(reports[0]), "drop"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("executed by", overflow="fold")
-    table.add_column("verdict", no_wrap=True)
+    table.add_column("verdict", min_width=10)
     for report in reports:
         if len(reports) > 1:
             table.add_section()
