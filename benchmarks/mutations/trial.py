@@ -17,7 +17,7 @@ from lspdmobile.choices import Verdict
 from lspdmobile.data.views import load_views
 from lspdmobile.measuring import network_heatmaps
 from lspdmobile.report.schema import ArtifactEntry
-from lspdmobile.run_folder import RunReport, checkpoint_name, read_run_report
+from lspdmobile.run_folder import RunReport, checkpoint_names, read_run_report
 from lspdmobile.student import load_student
 from lspdmobile.verify import verify
 
@@ -153,7 +153,7 @@ class Trial:
 
 
 def _sound(run: Path, report: RunReport) -> dict[str, Sound]:
-    student = load_student(str(run / checkpoint_name(report.student.name)))
+    student = load_student(str(run / checkpoint_names(report.student.name)[0]))
     views = load_views(Path(report.reference.data), student.contract, student.skeleton)
     expected = network_heatmaps(student.network, views, "float", silent)
     return {a.file: Sound(run / a.file, a.precision, views.inputs(), expected) for a in report.artifacts}
