@@ -26,14 +26,14 @@ TRAINING_SEEDS: Final = range(1_000_000)
 CALIBRATION_SEED: Final = 8_000_000
 CALIBRATION_COUNT: Final = 48
 PICTURES_SEED: Final = 9_000_000
-PICTURES_COUNT: Final = 128
+PICTURES_COUNT: Final = 512
 JPEG_QUALITY: Final = 92
 
 _HERE: Final = Path(__file__).parent
 
 
 def bundled_pictures() -> Path:
-    """Give the folder of the 128 evaluation pictures (208 px) and their COCO-keypoint labels."""
+    """Give the folder of the 512 evaluation pictures (208 px) and their COCO-keypoint labels."""
     return _HERE / "pictures"
 
 
