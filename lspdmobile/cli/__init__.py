@@ -10,6 +10,7 @@ check_siblings()
 
 from lspdmobile.cli.app import app  # noqa: E402 - siblings first
 from lspdmobile.cli.demo import demo  # noqa: E402
+from lspdmobile.cli.diff import diff  # noqa: E402
 from lspdmobile.cli.doctor import doctor  # noqa: E402
 from lspdmobile.cli.evaluate import evaluate  # noqa: E402
 from lspdmobile.cli.export import export  # noqa: E402
@@ -29,6 +30,7 @@ __all__ = ["app", "main"]
 
 _SEVERAL = (
     demo,
+    diff,
     doctor,
     evaluate,
     export,

@@ -259,6 +259,20 @@ def test_inspect_has_a_page_for_people(exported: Exported, cli: Cli) -> None:
     assert "delegate XNNPACK:" in done.out
 
 
+def test_diff_tells_runs_and_files_apart(exported: Exported, run: Path, tmp_path: Path, cli: Cli) -> None:
+    assert cli("diff", exported.folder, run).out == "nothing differs\n"
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    report["artifacts"][0]["macs"] += 1
+    (run / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    found = cli("diff", exported.folder, run, "--json").json
+    assert [each["what"] for each in found] == ["macs"]
+    files = cli("diff", exported.folder / FLOAT, exported.folder / INT8)
+    assert files.code == 0
+    assert "weights: int8 weights" in files.out
+    for pair in ((exported.folder, exported.folder / INT8), (exported.folder, tmp_path), (tmp_path / "gone", run)):
+        assert cli("diff", *pair).code == 2
+
+
 def test_predict_finds_the_joints_and_draws_them(exported: Exported, people: Path, tmp_path: Path, cli: Cli) -> None:
     picture, drawn = people / "images" / "2.png", tmp_path / "drawn.png"
     done = cli("predict", exported.folder / INT8, picture, "-o", drawn, "--json")
