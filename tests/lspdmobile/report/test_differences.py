@@ -64,7 +64,9 @@ def test_an_artifact_of_one_run_alone_is_named(report: Report) -> None:
 def test_another_student_tool_or_verdict_is_named(report: Report) -> None:
     student = report.student.model_copy(update={"sha256": "f" * 64})
     tools = {**report.environment, "torch": "9.9"}
-    lines = said(report, report.model_copy(update={"student": student, "environment": tools, "verdict": Verdict.NOT_JUDGED}))
+    lines = said(
+        report, report.model_copy(update={"student": student, "environment": tools, "verdict": Verdict.NOT_JUDGED})
+    )
     assert len(lines) == 3
     assert lines[0].startswith("student: sha256 ")
     assert lines[1].startswith("environment: torch ")
