@@ -124,6 +124,7 @@ class ArtifactFacts:
         ops: Operator type to count.
         delegation: None where it cannot be known from the file on this machine.
         metadata: Text entries stored in the file.
+        weight_bytes_by_layer: Operator, as the file names it, to what it reads of ``weight_bytes_by_dtype``.
     """
 
     inputs: tuple[TensorFacts, ...]
@@ -132,6 +133,7 @@ class ArtifactFacts:
     ops: Mapping[str, int]
     delegation: Delegation | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    weight_bytes_by_layer: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

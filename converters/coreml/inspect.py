@@ -1,15 +1,17 @@
 """What is really inside a ``.mlpackage``, read from the file; needs neither coremltools nor torch."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from converters.coreml.mil.constants import Constant
 from converters.coreml.mil.features import NamedType
-from converters.coreml.mil.package import Program, read_program
+from converters.coreml.mil.package import Operation, Program, read_program
+from converters.layer_bytes import Reading, StoredConstant, layer_bytes
 from lspdmobile.artifact import ArtifactFacts, TensorFacts
 
-__all__ = ["contents", "inspect"]
+__all__ = ["contents", "inspect", "readings"]
 
 _PARAMETER_DTYPES: Final = ("bool", "string", "int32", "int64", "uint32")
 _FLEXIBLE: Final = -1
@@ -36,6 +38,7 @@ def inspect(path: Path) -> ArtifactFacts:
         ops=dict(kinds.most_common()),
         delegation=None,
         metadata=program.metadata,
+        weight_bytes_by_layer=layer_bytes(readings(program), weights),
     )
 
 
@@ -46,10 +49,29 @@ def contents(program: Program) -> tuple[Counter[str], Counter[str]]:
     for operation in program.operations:
         if operation.kind != "const":
             kinds[operation.kind] += 1
-        for bound in (bound for bounds in operation.inputs.values() for bound in bounds):
-            if isinstance(bound, Constant) and _is_weight(bound):
-                weights[bound.type.dtype.name] += bound.stored_bytes
+        for constant in _weights(operation):
+            weights[constant.type.dtype.name] += constant.stored_bytes
     return kinds, weights
+
+
+def readings(program: Program) -> Iterator[Reading]:
+    """Say which values and constants each operation reads."""
+    for operation in program.operations:
+        yield Reading(
+            name=operation.label,
+            inputs=[b for bounds in operation.inputs.values() for b in bounds if isinstance(b, str)],
+            outputs=[made.name for made in operation.outputs],
+            constants=[
+                StoredConstant(key=id(each), dtype=each.type.dtype.name, size_bytes=each.stored_bytes)
+                for each in _weights(operation)
+            ],
+        )
+
+
+def _weights(operation: Operation) -> Iterator[Constant]:
+    for bound in (bound for bounds in operation.inputs.values() for bound in bounds):
+        if isinstance(bound, Constant) and _is_weight(bound):
+            yield bound
 
 
 def _is_weight(constant: Constant) -> bool:

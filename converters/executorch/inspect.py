@@ -5,10 +5,12 @@ Operators inside XNNPACK's blobs are named ``xnnpack::Conv2d``; the others keep 
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from converters.executorch.program import XNNPACK, XnnGraph, forward_plan, read_program, xnnpack_graphs
+from converters.executorch.program import XNNPACK, XnnGraph, XnnValue, forward_plan, read_program, xnnpack_graphs
+from converters.layer_bytes import Reading, StoredConstant, layer_bytes
 from lspdmobile.artifact import ArtifactFacts, Delegation, TensorFacts
 from lspdmobile.errors import BadInputError
 
@@ -63,11 +65,11 @@ def _facts(path: Path, program: Any) -> ArtifactFacts:
     graphs = tuple(xnnpack_graphs(program, path))
     inside = Counter(f"xnnpack::{node.kind}" for graph in graphs for node in graph.nodes)
     inside.update(f"delegate::{delegate.id}" for delegate in plan.delegates if delegate.id != XNNPACK)
-    outside = kernel_calls(plan)
+    outside, weights = kernel_calls(plan), _weight_bytes(plan, graphs)
     return ArtifactFacts(
         inputs=_tensors(plan, plan.inputs, "input"),
         outputs=_tensors(plan, plan.outputs, "output"),
-        weight_bytes_by_dtype=_weight_bytes(plan, graphs),
+        weight_bytes_by_dtype=weights,
         ops=dict((inside + outside).most_common()),
         delegation=Delegation(
             delegate=", ".join(dict.fromkeys(_delegate_name(delegate.id) for delegate in plan.delegates)) or "none",
@@ -76,6 +78,7 @@ def _facts(path: Path, program: Any) -> ArtifactFacts:
             not_delegated=tuple(f"{name} x{count}" for name, count in outside.most_common()),
         ),
         metadata=_metadata(program),
+        weight_bytes_by_layer=layer_bytes(_readings(graphs), weights),
     )
 
 
@@ -129,6 +132,26 @@ def _weight_bytes(plan: Any, graphs: tuple[XnnGraph, ...]) -> dict[str, int]:
                 count *= length
             total[name] += count * size
     return {name: size for name, size in total.most_common() if size}
+
+
+def _readings(graphs: tuple[XnnGraph, ...]) -> Iterator[Reading]:
+    """Say which constants each operator inside XNNPACK's blobs reads; its file has no names for them."""
+    for blob, graph in enumerate(graphs):
+        for number, node in enumerate(graph.nodes):
+            read = [value for value in (node.input, node.filter, node.bias) if value is not None]
+            yield Reading(
+                name=f"{node.kind} {blob}.{number}" if len(graphs) > 1 else f"{node.kind} {number}",
+                inputs=[id(value) for value in read if not value.constant_bytes],
+                outputs=[id(node.output)],
+                constants=[constant for value in read for constant in _stored(value)],
+            )
+
+
+def _stored(value: XnnValue) -> Iterator[StoredConstant]:
+    """Give a constant's elements and the scales beside it."""
+    if value.constant_bytes:
+        yield StoredConstant(key=id(value), dtype=value.dtype, size_bytes=value.constant_bytes)
+        yield StoredConstant(key=(id(value), "scales"), dtype="float32", size_bytes=value.scales_bytes)
 
 
 def _metadata(program: Any) -> dict[str, str]:

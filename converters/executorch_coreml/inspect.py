@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from converters.coreml.inspect import contents
+from converters.coreml.inspect import contents, readings
 from converters.executorch.inspect import facts_of
 from converters.executorch.program import read_program
 from converters.executorch_coreml.embedded import CORE_ML, core_ml_files, is_compiled, mil_program
+from converters.layer_bytes import layer_bytes
 from lspdmobile.artifact import ArtifactFacts, Delegation
 
 __all__ = ["inspect"]
@@ -31,11 +32,14 @@ def inspect(path: Path) -> ArtifactFacts:
     program = read_program(path)
     facts = facts_of(path, program)
     inside, weights = Counter[str](), Counter[str](facts.weight_bytes_by_dtype)
-    for files in core_ml_files(program, path):
+    layers = dict(facts.weight_bytes_by_layer)
+    for number, files in enumerate(core_ml_files(program, path)):
         if is_compiled(files):
             inside[f"{_UNOPENED} (compiled model)"] += 1
             continue
-        kinds, stored = contents(mil_program(files, path))
+        embedded = mil_program(files, path)
+        kinds, stored = contents(embedded)
+        layers |= {f"coreml {number}: {k}": held for k, held in layer_bytes(readings(embedded), stored).items()}
         inside.update({f"coreml::{kind}": count for kind, count in kinds.items()})
         weights.update(stored)
     unopened = facts.ops.get(_UNOPENED, 0)
@@ -44,6 +48,7 @@ def inspect(path: Path) -> ArtifactFacts:
         facts,
         ops=dict(ops.most_common()),
         weight_bytes_by_dtype=dict(weights.most_common()),
+        weight_bytes_by_layer=layers,
         delegation=_delegation(facts.delegation, inside.total() - unopened),
     )
 

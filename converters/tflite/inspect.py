@@ -1,9 +1,11 @@
 """What is really inside a ``.tflite`` file, ours or not, and what XNNPACK takes of it on this machine."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from converters.layer_bytes import Reading, StoredConstant, layer_bytes
 from converters.tflite.flatbuffer import (
     dtype_name,
     main_graph,
@@ -30,13 +32,15 @@ def inspect(path: Path) -> ArtifactFacts:
     model = read_model(path)
     graph = main_graph(model)
     signature = model.signatureDefs[0] if len(model.signatureDefs or []) == 1 else None
+    weights = _weight_bytes(model)
     return ArtifactFacts(
         inputs=_facts(graph, graph.inputs, signature.inputs if signature else []),
         outputs=_facts(graph, graph.outputs, signature.outputs if signature else []),
-        weight_bytes_by_dtype=_weight_bytes(model),
+        weight_bytes_by_dtype=weights,
         ops=dict(Counter(name for name, _, _ in operators(model)).most_common()),
         delegation=_delegation(path),
         metadata=read_metadata(model),
+        weight_bytes_by_layer=layer_bytes(_readings(model), weights),
     )
 
 
@@ -65,6 +69,26 @@ def _weight_bytes(model: Any) -> dict[str, int]:
                 seen.add(tensor.buffer)
                 total[dtype_name(tensor)] += len(data)
     return dict(total.most_common())
+
+
+def _readings(model: Any) -> Iterator[Reading]:
+    """Say which values and constants each operator reads."""
+    for name, operator, graph in operators(model):
+        read = [int(i) for i in operator.inputs if i >= 0] if operator.inputs is not None else []
+        outputs = [int(i) for i in operator.outputs]
+        data = {i: model.buffers[graph.tensors[i].buffer].data for i in read}
+        yield Reading(
+            name=f"{name} {tensor_name(graph.tensors[outputs[0]])}" if outputs else name,
+            inputs=[(id(graph), i) for i in read if data[i] is None],
+            outputs=[(id(graph), i) for i in outputs],
+            constants=[
+                StoredConstant(
+                    key=graph.tensors[i].buffer, dtype=dtype_name(graph.tensors[i]), size_bytes=len(constant)
+                )
+                for i, constant in data.items()
+                if constant is not None
+            ],
+        )
 
 
 def _delegation(path: Path) -> Delegation | None:
