@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from converters import comparison, emitter
 from lspdmobile.artifact import Artifact, ArtifactFacts, EmitRequest, PrecisionLoss, sha256_of, size_in_bytes
 from lspdmobile.choices import Backend, Format, Precision, Verdict
+from lspdmobile.decode import HEATMAP_RULES
 from lspdmobile.deviation import Deviation
 from lspdmobile.errors import BadInputError, LspdmobileError
 from lspdmobile.measuring import Comparison, Progress, Reference, measure
@@ -197,6 +198,7 @@ def _file_fields(artifact: Artifact, facts: ArtifactFacts) -> dict[str, object]:
         "bytes": size_in_bytes(artifact.path),
         "sha256": sha256_of(artifact.path),
         "weight_bytes_by_dtype": dict(facts.weight_bytes_by_dtype),
+        "weight_bytes_by_layer": {name: dict(held) for name, held in facts.weight_bytes_by_layer.items()},
         "export_seconds": round(artifact.seconds, 2),
         "delegation": DelegationEntry.of(facts.delegation) if facts.delegation else None,
         "layout": artifact.layout,
@@ -220,6 +222,8 @@ def _worst(reference: Reference, found: Comparison, name: str) -> tuple[WorstPic
     if found.parity.faults:
         return ()
     index = found.parity.drift_px.worst_image
+    joint = int(reference.drift_px(found.heatmaps)[index].argmax())
+    maps = (reference.heatmaps[index, joint], found.heatmaps[index, joint])
     shown = WorstPicture(
         title=f"{name}: {reference.views.names[index]}",
         picture=reference.views.pixels[index],
@@ -227,5 +231,7 @@ def _worst(reference: Reference, found: Comparison, name: str) -> tuple[WorstPic
         artifact_keypoints=reference.keypoints(found.heatmaps, index),
         skeleton=reference.student.skeleton,
         drift_px=float(found.parity.drift_px.per_image[index]),
+        joint=reference.student.skeleton.keypoints[joint],
+        heatmaps=maps if reference.student.decode_rule in HEATMAP_RULES else None,
     )
     return (shown,)

@@ -1,17 +1,21 @@
 """What a run says of its fused networks: parity, certificate, and which form each block took and why."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from lspdmobile.emission import Job
 from lspdmobile.fusion import Certificate
+from lspdmobile.fusion.cost import Cost
 from lspdmobile.measuring import network_heatmaps
 from lspdmobile.preparing import Prepared
-from lspdmobile.report.schema import ArtifactEntry, FormEntry, FusionEntry
+from lspdmobile.report.schema import ArtifactEntry, FormEntry, FusionEntry, LayerEntry
 
 __all__ = ["fusion_entry", "fusion_file"]
+
+_WRAPPER: Final = "network."
+"""Of the fused network's module around the student's."""
 
 
 def fusion_entry(job: Job, entries: Sequence[ArtifactEntry]) -> FusionEntry:
@@ -48,8 +52,16 @@ def _one(job: Job, members: Sequence[tuple[ArtifactEntry, Prepared]]) -> FusionE
         parity=job.reference.entry(job.reference.compared_with(maps)),
         certificate=fused.certificate.to_dict(),
         artifacts=labels,
+        layers=tuple(_layers(after)),
         forms=tuple(form for certificate in certificates.values() for form in _forms(certificate)),
     )
+
+
+def _layers(cost: Cost) -> Iterator[LayerEntry]:
+    """Enter the layers that hold or compute something, by their paths in the student."""
+    for layer in cost.layers:
+        if layer.params or layer.macs:
+            yield LayerEntry(name=layer.name.removeprefix(_WRAPPER), params=layer.params, macs=layer.macs)
 
 
 def _forms(certificate: Certificate) -> Iterator[FormEntry]:

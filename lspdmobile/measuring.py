@@ -109,12 +109,20 @@ class Reference:
             joints=self.student.skeleton.keypoints,
             per_joint=per_joint,
             conditions=conditions,
+            distances=None if found.parity.faults else self.drift_px(found.heatmaps),
         )
 
     @cached_property
     def groups(self) -> Groups:
         """The joints of the labelled persons by condition."""
         return condition_groups(self.views.persons, self.student.skeleton, self.views.pixels)
+
+    def drift_px(self, heatmaps: Maps) -> Maps:
+        """Give how far each joint ``[N, K]`` is from the float student's, in input pixels."""
+        contract, rule = self.student.contract, self.student.decode_rule
+        before, after = (decode(maps, contract=contract, rule=rule)[..., :2] for maps in (self.heatmaps, heatmaps))
+        distances: Maps = np.linalg.norm(after - before, axis=-1)
+        return distances
 
     def few_inputs(self) -> Maps:
         """Give the first pictures as inputs ``[n, 3, H, W]``, for what looks at layers more than at pictures."""

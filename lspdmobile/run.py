@@ -4,6 +4,7 @@ One float student, a certificate for each form it is fused into, one calibration
 always the file that was written, read back from disk.
 """
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
@@ -20,8 +21,9 @@ from lspdmobile.plans import write_plans
 from lspdmobile.preparing import prepared
 from lspdmobile.repairing import repaired
 from lspdmobile.replacing import replacing_folder
+from lspdmobile.report.model_card import teacher_of
 from lspdmobile.report.repair import RepairEntry
-from lspdmobile.report.schema import ArtifactEntry, FusionEntry, ReferenceEntry, StudentEntry
+from lspdmobile.report.schema import ArtifactEntry, FusionEntry, RangesEntry, ReferenceEntry, StudentEntry
 from lspdmobile.request import ExportRequest, pairs_of
 from lspdmobile.run_folder import (
     MANIFEST,
@@ -109,6 +111,7 @@ def _report(job: Job, fusion: FusionEntry, entries: list[ArtifactEntry], repairs
             macs=before.macs,
             bytes=4 * before.params,
             sha256=student.sha256,
+            teacher=teacher_of(student.provenance),
         ),
         reference=ReferenceEntry(
             executed_by=f"PyTorch {torch.__version__}",
@@ -125,10 +128,23 @@ def _report(job: Job, fusion: FusionEntry, entries: list[ArtifactEntry], repairs
         environment=environment(),
         methods=method_entries(job.prepared),
         repairs=repairs,
+        ranges=tuple(_ranges(job, entries)),
         not_taken=tuple(f"{f} {p}" for f, p in pairs_of(request)[1]),
         gate=GateEntry.of(request.gate),
         evaluation=EvaluationEntry(samples=request.evaluation_samples, seed=request.seed, threads=request.threads),
     )
+
+
+def _ranges(job: Job, entries: list[ArtifactEntry]) -> Iterator[RangesEntry]:
+    """Enter the ranges of each plan that has any, once."""
+    plans: dict[int, tuple[QuantizationPlan, list[str]]] = {}
+    for entry, source in zip(entries, job.prepared.values(), strict=True):
+        plans.setdefault(id(source.plan), (source.plan, []))[1].append(entry.label)
+    for plan, labels in plans.values():
+        if plan.ranges:
+            yield RangesEntry(
+                artifacts=tuple(labels), ranges={name: (r.low, r.high) for name, r in plan.ranges.items()}
+            )
 
 
 def _without_ranges(plan: QuantizationPlan) -> dict[str, Any]:

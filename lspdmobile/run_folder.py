@@ -17,8 +17,11 @@ from lspdmobile.parity import DEFAULT_CONFIDENCE, DropType, Gate
 from lspdmobile.program import SUFFIX
 from lspdmobile.report.files import Entry, read_file
 from lspdmobile.report.html import write_html
+from lspdmobile.report.markdown import write_markdown
+from lspdmobile.report.model_card import write_model_card
 from lspdmobile.report.pictures import WorstPicture
 from lspdmobile.report.schema import GoldenEntry, Manifest, ManifestArtifact, Report, SkeletonEntry, file_entries
+from lspdmobile.report.tables import metric_name
 from lspdmobile.student import Student
 
 __all__ = [
@@ -93,7 +96,7 @@ class RunContents:
     """What is written beside the artifacts.
 
     Attributes:
-        report: Goes to ``report.json`` and ``report.html``.
+        report: Goes to ``report.json``, ``report.html``, ``report.md`` and, with the student, ``MODEL_CARD.md``.
         fusion: Goes to ``fusion.json``: certificates.
         artifacts: Goes to ``manifest.json``.
         worst: Candidates for the pictures of the HTML page.
@@ -149,9 +152,21 @@ def write_run(folder: Path, contents: RunContents) -> None:
     _write_json(folder / "fusion.json", contents.fusion)
     report.write(folder / REPORT)
     worst = sorted(contents.worst, key=lambda shown: -shown.drift_px)[:_WORST_SHOWN]
-    write_html(folder / "report.html", report, worst=worst)
+    budget = _budget(report)
+    write_html(folder / "report.html", report, worst=worst, budget=budget)
+    write_markdown(folder / "report.md", report, budget=budget)
+    write_model_card(folder / "MODEL_CARD.md", report, student)
     golden = _write_golden(folder, contents.reference)
     _manifest(folder, contents, golden).write(folder / MANIFEST)
+
+
+def _budget(report: RunReport) -> float | None:
+    """Give the largest drop that passes, in points; None where there is no metric to lose."""
+    metric = report.reference.metrics.get(metric_name(report))
+    if metric is None:
+        return None
+    relative = report.gate.drop_type is DropType.RELATIVE
+    return report.gate.max_drop * (metric if relative else 1)
 
 
 def _manifest(folder: Path, contents: RunContents, golden: GoldenEntry) -> Manifest:

@@ -7,8 +7,9 @@ so the plot follows the reader's light or dark mode; shape says the same as colo
 
 import math
 from collections.abc import Sequence
-from html import escape
 from typing import Final
+
+from markupsafe import Markup
 
 from lspdmobile.report.repair import RepairEntry, TrialEntry
 from lspdmobile.report.tables import pixels, points
@@ -59,7 +60,7 @@ def ticks(largest: float) -> list[float]:
     return [round(step * i, 12) for i in range(math.ceil(largest / step - 1e-9) + 1)]
 
 
-def pareto_figure(repair: RepairEntry, *, name: str) -> str:
+def pareto_figure(repair: RepairEntry, *, name: str) -> Markup:
     """Draw a repair's networks: growth of the weights to the right, what is lost upwards.
 
     Args:
@@ -68,19 +69,28 @@ def pareto_figure(repair: RepairEntry, *, name: str) -> str:
     """
     shown = sorted((t for t in repair.trials if math.isfinite(_loss(t))), key=lambda t: (t.extra_bytes, _loss(t)))
     if not shown:
-        return ""
+        return Markup("")
     axes = _Axes(shown, repair)
     unit = "drop in points" if shown[0].drop is not None else "drift p95 in pixels"
     title = f"{', '.join(repair.artifacts)}: {unit} over growth of the weights"
     front = [trial for trial in shown if trial.on_front]
     steps = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(axes.place, front))
-    marks = "\n".join(_mark(trial, repair, axes) for trial in shown)
-    return (
-        f'<figure class="pareto"><svg role="img" aria-labelledby="{name}-title {name}-desc" '
-        f'viewBox="0 0 {_WIDTH} {_HEIGHT}">\n<title id="{name}-title">{escape(title)}</title>\n'
-        f'<desc id="{name}-desc">{escape(_described(repair, front))}</desc>\n{axes.drawn(unit)}\n'
-        f'<polyline class="front" points="{steps}"/>\n{marks}\n</svg>'
-        f"<figcaption>{_KEY}</figcaption></figure>"
+    marks = Markup("\n").join(_mark(trial, repair, axes) for trial in shown)
+    return Markup(
+        '<figure class="pareto"><svg role="img" aria-labelledby="{name}-title {name}-desc" '
+        'viewBox="0 0 {width} {height}">\n<title id="{name}-title">{title}</title>\n'
+        '<desc id="{name}-desc">{described}</desc>\n{axes}\n<polyline class="front" points="{steps}"/>\n{marks}\n'
+        "</svg><figcaption>{key}</figcaption></figure>"
+    ).format(
+        name=name,
+        width=_WIDTH,
+        height=_HEIGHT,
+        title=title,
+        described=_described(repair, front),
+        axes=axes.drawn(unit),
+        steps=steps,
+        marks=marks,
+        key=_KEY,
     )
 
 
@@ -94,15 +104,16 @@ def _words(trial: TrialEntry, repair: RepairEntry) -> str:
     return f"{trial.integer_operators} int8 operators, weights grow by {repair.growth_percent(trial):.1f}%, {lost}"
 
 
-def _mark(trial: TrialEntry, repair: RepairEntry, axes: "_Axes") -> str:
+def _mark(trial: TrialEntry, repair: RepairEntry, axes: "_Axes") -> Markup:
     x, y = axes.place(trial)
     kind = "passed" if trial.passed else "failed"
-    words = escape(_words(trial, repair))
-    mark = f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS}"><title>{words}</title></circle>'
+    circle = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>')
+    mark = circle.format(kind, x, y, _RADIUS, _words(trial, repair))
     if trial.chosen:
-        mark += f'<circle class="chosen" cx="{x:.1f}" cy="{y:.1f}" r="{2 * _RADIUS}"/>'
+        mark += Markup('<circle class="chosen" cx="{:.1f}" cy="{:.1f}" r="{}"/>').format(x, y, 2 * _RADIUS)
     if trial.on_front:
-        mark += f'<text x="{x + 2.4 * _RADIUS:.1f}" y="{y - _RADIUS:.1f}">{trial.integer_operators}</text>'
+        number = Markup('<text x="{:.1f}" y="{:.1f}">{}</text>')
+        mark += number.format(x + 2.4 * _RADIUS, y - _RADIUS, trial.integer_operators)
     return mark
 
 
@@ -126,18 +137,18 @@ class _Axes:
         span = self._rows[-1] - self._lowest
         return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (self._rows[-1] - loss) / span
 
-    def drawn(self, unit: str) -> str:
+    def drawn(self, unit: str) -> Markup:
         """Draw grid, numbers and names of the axes."""
         bottom, right, middle = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT, (_HEIGHT - _BOTTOM + _TOP) / 2
-        lines = [f'<path class="grid" d="M{_LEFT} {self._y(row):.1f}H{right}"/>' for row in self._rows]
-        lines += [f'<path class="grid" d="M{self._x(column):.1f} {_TOP}V{bottom}"/>' for column in self._columns]
-        lines += [
-            f'<text class="tick end" x="{_LEFT - 8}" y="{self._y(row) + 4:.1f}">{row:g}</text>' for row in self._rows
-        ]
-        lines += [
-            f'<text class="tick middle" x="{self._x(column):.1f}" y="{bottom + 18}">{column:g}%</text>'
-            for column in self._columns
-        ]
-        lines.append(f'<text class="middle" x="{(_LEFT + right) / 2:.0f}" y="{_HEIGHT - 8}">weights grow by</text>')
-        lines.append(f'<text class="middle" transform="translate(16 {middle:.0f}) rotate(-90)">{escape(unit)}</text>')
-        return "\n".join(lines)
+        across, down = (Markup('<path class="grid" d="M{:.1f} {:.1f}' + way + '{}"/>') for way in "HV")
+        lines = [across.format(_LEFT, self._y(row), right) for row in self._rows]
+        lines += [down.format(self._x(column), _TOP, bottom) for column in self._columns]
+        beside = Markup('<text class="tick end" x="{}" y="{:.1f}">{:g}</text>')
+        lines += [beside.format(_LEFT - 8, self._y(row) + 4, row) for row in self._rows]
+        below = Markup('<text class="tick middle" x="{:.1f}" y="{}">{:g}%</text>')
+        lines += [below.format(self._x(column), bottom + 18, column) for column in self._columns]
+        name = Markup('<text class="middle" x="{:.0f}" y="{}">weights grow by</text>')
+        lines.append(name.format((_LEFT + right) / 2, _HEIGHT - 8))
+        turned = Markup('<text class="middle" transform="translate(16 {:.0f}) rotate(-90)">{}</text>')
+        lines.append(turned.format(middle, unit))
+        return Markup("\n").join(lines)

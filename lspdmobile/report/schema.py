@@ -9,17 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from lspdmobile.artifact import Delegation
 from lspdmobile.choices import Backend, Format, Layout, Precision, Verdict
-from lspdmobile.deviation import Deviation
 from lspdmobile.parity.compare import Parity
 from lspdmobile.parity.conditions import ConditionDrop
 from lspdmobile.parity.drop import MetricDrop
 from lspdmobile.report.calibration import CalibrationEntry
 from lspdmobile.report.drops import ConditionEntry, MetricEntry
 from lspdmobile.report.files import Entry, File, Number, read_file
+from lspdmobile.report.inspected import DelegationEntry, DeviationEntry
 from lspdmobile.report.manifest import (
     FileEntry,
     GoldenEntry,
@@ -33,6 +34,7 @@ from lspdmobile.report.manifest import (
 from lspdmobile.report.methods import MethodEntry
 from lspdmobile.report.repair import RepairEntry
 from lspdmobile.report.shortfalls import ShortfallEntry
+from lspdmobile.report.spread import HistogramEntry, LayerEntry, RangesEntry
 
 __all__ = [
     "ArtifactEntry",
@@ -44,10 +46,13 @@ __all__ = [
     "FormEntry",
     "FusionEntry",
     "GoldenEntry",
+    "HistogramEntry",
+    "LayerEntry",
     "Manifest",
     "ManifestArtifact",
     "MetricEntry",
     "ParityEntry",
+    "RangesEntry",
     "ReferenceEntry",
     "Report",
     "SkeletonEntry",
@@ -62,13 +67,17 @@ REPORT_SCHEMA_VERSION: Final = 1
 
 
 class DriftEntry(Entry):
-    """Keypoint drift in input pixels; ``worst_image`` counts from 0 in the evaluation order."""
+    """Keypoint drift in input pixels; ``worst_image`` counts from 0 in the evaluation order.
+
+    ``worst_joint`` is the joint that moved farthest in it.
+    """
 
     mean: Number
     p95: Number
     max: Number
     worst_image: int
     worst_picture: str | None = None
+    worst_joint: str | None = None
 
 
 class ParityEntry(Entry):
@@ -85,6 +94,7 @@ class ParityEntry(Entry):
     per_joint_drift_px: dict[str, Number] = Field(default_factory=dict)
     per_condition: tuple[ConditionEntry, ...] = ()
     agreement_pck: dict[str, float] = Field(default_factory=dict)
+    drift_histogram: HistogramEntry | None = None
 
     @classmethod
     def of(
@@ -96,6 +106,7 @@ class ParityEntry(Entry):
         joints: Sequence[str] = (),
         per_joint: Mapping[str, float] | None = None,
         conditions: Sequence[ConditionDrop] = (),
+        distances: NDArray[np.float32] | None = None,
     ) -> Self:
         """Enter a comparison.
 
@@ -106,8 +117,10 @@ class ParityEntry(Entry):
             joints: Joint names, to enter the mean drift of each.
             per_joint: The artifact's own task metric by joint, fractions.
             conditions: The drop on each group of joints.
+            distances: Drift ``[pictures, joints]`` in input pixels; None where heatmaps cannot be decoded.
         """
         drift = parity.drift_px
+        farthest = None if distances is None else int(distances[drift.worst_image].argmax())
         return cls(
             images=parity.images,
             heatmap_snr_db=parity.heatmap_snr_db,
@@ -118,6 +131,7 @@ class ParityEntry(Entry):
                 max=drift.max,
                 worst_image=drift.worst_image,
                 worst_picture=worst_picture,
+                worst_joint=joints[farthest] if joints and farthest is not None else None,
             ),
             metric=None if drop is None else MetricEntry.of(drop),
             heatmap_relative_error=parity.heatmap_relative_error,
@@ -126,43 +140,8 @@ class ParityEntry(Entry):
             per_joint_drift_px=dict(zip(joints, drift.per_joint.tolist(), strict=True)) if joints else {},
             per_condition=tuple(map(ConditionEntry.of, conditions)),
             agreement_pck=dict(drift.agreement_pck),
+            drift_histogram=None if distances is None else HistogramEntry.of(distances, cell_px=parity.cell_px),
         )
-
-
-class DelegationEntry(Entry):
-    """How many operators the runtime's fast path takes."""
-
-    delegated: int
-    total: int
-    fraction: float
-    not_delegated: tuple[str, ...]
-    delegate: str = ""
-
-    @classmethod
-    def of(cls, delegation: Delegation) -> Self:
-        """Enter what an artifact's inspection found."""
-        return cls(
-            delegated=delegation.delegated,
-            total=delegation.total,
-            fraction=delegation.fraction,
-            not_delegated=delegation.not_delegated,
-            delegate=delegation.delegate,
-        )
-
-
-class DeviationEntry(Entry):
-    """What separates a quantized file from its plan; see :class:`lspdmobile.deviation.Deviation`."""
-
-    pictures: int
-    tensor: str
-    steps: Number
-    heatmaps: Number
-    faults: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, deviation: Deviation) -> Self:
-        """Enter a comparison with the plan."""
-        return cls(**{name: getattr(deviation, name) for name in cls.model_fields})
 
 
 class ArtifactEntry(Entry):
@@ -170,6 +149,7 @@ class ArtifactEntry(Entry):
 
     ``backend`` is what an ExecuTorch artifact is delegated to, null for the other formats; ``target`` the cost target
     that the forms of its blocks were chosen for. ``not_honoured`` lists what ``notes`` counts.
+    ``weight_bytes_by_layer`` has the bytes of ``weight_bytes_by_dtype`` by the operator that reads them.
     """
 
     file: str
@@ -195,6 +175,7 @@ class ArtifactEntry(Entry):
     caveat: str = ""
     backend: Backend | None = None
     target: str | None = None
+    weight_bytes_by_layer: dict[str, dict[str, int]] = Field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -204,7 +185,7 @@ class ArtifactEntry(Entry):
 
 
 class StudentEntry(Entry):
-    """The float student: multiply-accumulates and parameters before fusion."""
+    """The float student: multiply-accumulates and parameters before fusion; ``teacher`` as its recipe names it."""
 
     name: str
     architecture: str
@@ -214,6 +195,7 @@ class StudentEntry(Entry):
     macs: int
     bytes: int
     sha256: str
+    teacher: str = ""
 
 
 class ReferenceEntry(Entry):
@@ -259,6 +241,7 @@ class FusionEntry(Entry):
     artifacts: tuple[str, ...] = ()
     forms: tuple[FormEntry, ...] = ()
     others: tuple["FusionEntry", ...] = ()
+    layers: tuple[LayerEntry, ...] = ()
 
 
 class Report(File):
@@ -275,6 +258,7 @@ class Report(File):
     calibration: CalibrationEntry | None = None
     methods: tuple[MethodEntry, ...] = ()
     repairs: tuple[RepairEntry, ...] = ()
+    ranges: tuple[RangesEntry, ...] = ()
 
     @property
     def fused_networks(self) -> tuple[FusionEntry, ...]:

@@ -32,8 +32,10 @@ __all__ = [
     "note_lines",
     "parity_rows",
     "parity_table",
+    "percent",
     "pixels",
     "points",
+    "ratio",
     "reason_lines",
     "size",
 ]
@@ -103,6 +105,16 @@ def microseconds(price: float | None) -> str:
 def milliseconds(latency_ms: float | None) -> str:
     """Show a latency: ``4.21``, ``48.5``, ``123``."""
     return pixels(latency_ms)
+
+
+def ratio(times: float) -> str:
+    """Show how many times smaller something is: ``3.8x smaller``; ``as large`` where it is not."""
+    return f"{_three_digits(times)}x smaller" if times >= 1.005 else "as large"
+
+
+def percent(share: float | None) -> str:
+    """Show a share of 0 to 1: ``98.2%``."""
+    return MISSING if share is None else f"{100 * share:.1f}%"
 
 
 def error(relative: float | None) -> str:

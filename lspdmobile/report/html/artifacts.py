@@ -1,0 +1,54 @@
+"""The files: what is in them, which operators the fast path takes, and what of the plan they do not honour."""
+
+from markupsafe import Markup
+
+from lspdmobile.report.html.markup import NOTHING, bar, bars, table
+from lspdmobile.report.schema import Report
+from lspdmobile.report.tables import MISSING, milliseconds, pixels, size
+
+__all__ = ["delegation", "files", "shortfalls"]
+
+
+def files(report: Report) -> Markup:
+    """Lay the files out with their hashes."""
+    headings = ("file", "bytes", "layout", "export s", "latency ms", "sha256")
+    rows = [
+        [
+            artifact.file,
+            size(artifact.bytes),
+            artifact.layout.value if artifact.layout else MISSING,
+            pixels(artifact.export_seconds),
+            milliseconds(artifact.latency_ms),
+            artifact.sha256[:16] if artifact.sha256 else MISSING,
+        ]
+        for artifact in report.artifacts
+    ]
+    return table("What was written, and how long one picture took on this machine", headings, rows) if rows else NOTHING
+
+
+def delegation(report: Report) -> Markup:
+    """Show the share of operators that each runtime's fast path takes, and those it leaves behind."""
+    rows = [
+        (
+            artifact.label,
+            bars(bar(found.fraction, "teal")),
+            f"{found.delegated} of {found.total}",
+            found.delegate or MISSING,
+            ", ".join(found.not_delegated) or "none",
+        )
+        for artifact in report.artifacts
+        if (found := artifact.delegation) is not None
+    ]
+    headings = ("artifact", "share", "operators taken", "by", "left behind")
+    return table("Operators that the fast path takes", headings, rows, words=(1, 3, 4)) if rows else NOTHING
+
+
+def shortfalls(report: Report) -> Markup:
+    """Lay out every layer in which a file differs from its plan."""
+    rows = [
+        (artifact.label, each.layer, each.wanted, each.found, each.reason)
+        for artifact in report.artifacts
+        for each in artifact.not_honoured
+    ]
+    headings = ("artifact", "layer", "planned", "in the file", "why")
+    return table("What the files hold otherwise than planned", headings, rows, words=range(1, 5)) if rows else NOTHING
