@@ -122,7 +122,8 @@ text.middle { text-anchor: middle; } text.end { text-anchor: end; }
 .pareto .failed { fill: var(--page); stroke: var(--fail); stroke-width: 2; }
 .pareto .chosen { fill: none; stroke: var(--text); stroke-width: 2; }
 :focus-visible { outline: 2px solid var(--text); }
-@media (max-width: 40rem) { body { padding: 1rem; } .stack { width: 9rem; } }
+@media (max-width: 40rem) { body { padding: 1rem; } tbody th { white-space: normal; }
+  .ladder .words { min-width: 9rem; } .stack { width: 9rem; } }
 """
 _PRINT: Final = """
 body { max-width: none; padding: 0; font-size: 9pt; } * { print-color-adjust: exact; }

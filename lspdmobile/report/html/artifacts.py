@@ -11,7 +11,7 @@ __all__ = ["delegation", "files", "shortfalls"]
 
 def files(report: Report) -> Markup:
     """Lay the files out with their hashes."""
-    headings = ("file", "bytes", "layout", "export s", "latency ms", "sha256")
+    headings = ("file", "bytes", "layout", "export s", "latency ms", "sha256", "executed by")
     rows = [
         [
             artifact.file,
@@ -20,10 +20,12 @@ def files(report: Report) -> Markup:
             pixels(artifact.export_seconds),
             milliseconds(artifact.latency_ms),
             artifact.sha256[:16] if artifact.sha256 else MISSING,
+            artifact.executed_by or MISSING,
         ]
         for artifact in report.artifacts
     ]
-    return table("What was written, and how long one picture took on this machine", headings, rows) if rows else NOTHING
+    caption = "What was written, and how long one picture took on this machine"
+    return table(caption, headings, rows, words=(6,)) if rows else NOTHING
 
 
 def delegation(report: Report) -> Markup:

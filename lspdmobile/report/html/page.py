@@ -20,7 +20,7 @@ from lspdmobile.report.style import style_sheet
 
 __all__ = ["render_html", "write_html"]
 
-_SAFETY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_SAFETY: Final = Markup("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
 _PAGE: Final = Markup(
     '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
     '<meta http-equiv="Content-Security-Policy" content="{safety}">\n'

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -24,6 +25,17 @@ def test_weight_bytes_are_counted_by_stored_dtype(packages: Packages, tiny_pose:
         zero_points = found[precision]["int8"] - weights
         assert 0 <= zero_points <= channels
         assert found[precision]["float16"] == 2 * (channels + channels)  # biases, and as many scales
+
+
+def test_bytes_by_operation_are_each_convolutions_own(packages: Packages, tiny_pose: nn.Module) -> None:
+    facts = {precision: coreml.inspect(path) for precision, path in packages.items()}
+    for found in facts.values():
+        total = sum((Counter(held) for held in found.weight_bytes_by_layer.values()), Counter[str]())
+        assert total == Counter(found.weight_bytes_by_dtype)
+        assert all(name.startswith("conv ") for name in found.weight_bytes_by_layer), "constexpr operations have none"
+    convolutions = [module for module in tiny_pose.modules() if isinstance(module, nn.Conv2d)]
+    sizes = [sum(held.values()) for held in facts[Precision.FP32].weight_bytes_by_layer.values()]
+    assert sizes == [4 * sum(p.numel() for p in each.parameters()) for each in convolutions]
 
 
 def test_operations_are_counted_without_constants(packages: Packages) -> None:

@@ -69,6 +69,18 @@ def test_integer_weights_are_int8_with_int32_biases_and_a_scale_for_each_channel
     assert executorch.inspect(emitted[Precision.W8A8].path).weight_bytes_by_dtype == wanted
 
 
+def test_bytes_by_operator_are_each_convolutions_own(world: "World", emitted: dict[Precision, Artifact]) -> None:
+    facts = {precision: executorch.inspect(artifact.path) for precision, artifact in emitted.items()}
+    for found in facts.values():
+        total = sum((Counter(held) for held in found.weight_bytes_by_layer.values()), Counter[str]())
+        assert total == Counter(found.weight_bytes_by_dtype)
+    layers = [module for module in world.network.modules() if isinstance(module, nn.Conv2d)]
+    sizes = [sum(held.values()) for held in facts[Precision.FP32].weight_bytes_by_layer.values()]
+    assert sorted(sizes) == sorted(4 * sum(p.numel() for p in layer.parameters()) for layer in layers)
+    kernels = facts[Precision.W8A8].weight_bytes_by_layer.values()
+    assert sorted(held["int8"] for held in kernels) == sorted(layer.weight.numel() for layer in layers)
+
+
 def test_every_convolution_is_counted_once(world: "World", emitted: dict[Precision, Artifact]) -> None:
     layers = [module for module in world.network.modules() if isinstance(module, nn.Conv2d)]
     depthwise = sum(layer.groups > 1 for layer in layers)

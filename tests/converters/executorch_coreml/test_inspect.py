@@ -45,6 +45,14 @@ def test_integer_weights_are_every_kernel(world: "World", emitted: Emitted, prec
     assert weights["float16"] == 2 * 2 * channels
 
 
+def test_bytes_by_operation_add_up_to_those_by_dtype(emitted: Emitted) -> None:
+    for artifact in emitted.values():
+        facts = inspect(artifact.path)
+        total = sum((Counter(held) for held in facts.weight_bytes_by_layer.values()), Counter[str]())
+        assert total == Counter(facts.weight_bytes_by_dtype)
+        assert all(name.startswith("coreml 0: conv ") for name in facts.weight_bytes_by_layer)
+
+
 def test_every_operation_is_in_the_delegate_and_named(world: "World", emitted: Emitted) -> None:
     layers = sum(isinstance(module, nn.Conv2d) for module in world.network.modules())
     for artifact in emitted.values():

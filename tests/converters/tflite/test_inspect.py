@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,20 @@ def test_weight_bytes_follow_from_the_parameters(world: "World", emitted: dict[P
     assert bytes_of[Precision.W4]["int8"] == depthwise
     assert bytes_of[Precision.W4]["float32"] == 4 * biases
     assert bytes_of[Precision.W8A16]["int64"] == 8 * biases
+
+
+def test_bytes_by_operator_are_each_convolutions_own(world: "World", emitted: dict[Precision, Artifact]) -> None:
+    facts = {precision: tflite.inspect(artifact.path) for precision, artifact in emitted.items()}
+    for found in facts.values():
+        total = sum((Counter(held) for held in found.weight_bytes_by_layer.values()), Counter[str]())
+        assert total == Counter(found.weight_bytes_by_dtype)
+    layers = [module for module in world.network.modules() if isinstance(module, nn.Conv2d)]
+    for precision, wanted in (
+        (Precision.FP32, [4 * sum(p.numel() for p in layer.parameters()) for layer in layers]),
+        (Precision.FP16, [2 * layer.weight.numel() + 4 * layer.out_channels for layer in layers]),
+    ):
+        of = facts[precision].weight_bytes_by_layer
+        assert sorted(sum(held.values()) for name, held in of.items() if "CONV_2D" in name) == sorted(wanted)
 
 
 def test_metadata_is_read_back_whole(emitted: dict[Precision, Artifact]) -> None:

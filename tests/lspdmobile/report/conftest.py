@@ -13,7 +13,9 @@ from lspdmobile.report.schema import (
     ArtifactEntry,
     DelegationEntry,
     FusionEntry,
+    LayerEntry,
     ParityEntry,
+    RangesEntry,
     ReferenceEntry,
     Report,
     StudentEntry,
@@ -89,11 +91,16 @@ def make_artifact(
             worst_picture="000007.jpg",
             joints=LSP_14.keypoints,
             per_joint=dict.fromkeys(LSP_14.keypoints, 0.6),
+            distances=np.full((48, 14), parity.drift_px.mean, np.float32),
         ),
         verdict=verdict,
         reasons=(f"95% of the joints drift by at most {3 * parity.drift_px.mean:.2f} px",) if parity else ("refused",),
         layout=Layout.NHWC,
         notes=("iOS17 is needed",),
+        weight_bytes_by_layer={
+            "CONV_2D first": {"int8": 1_000_000, "float32": 8_000},
+            "CONV_2D last": {"int8": 60_000, "float32": 1_000},
+        },
     )
 
 
@@ -142,9 +149,11 @@ def report() -> Report:
             executed_by="PyTorch 2.13.0",
             parity=ParityEntry.of(make_parity(0.0, snr_db=math.inf, max_abs=0.0), None),
             certificate={"fp64_relative_error": 3.1e-15, "fp32_relative_error": 4.2e-7, "inputs": 8},
+            layers=tuple(LayerEntry(name=f"stage.{i}", params=10 * i, macs=1000 * i) for i in range(1, 16)),
         ),
         plan={"precision": "w8a8", "ranges": {f"conv_{i}": [0.0, 1.0] for i in range(60)}},
         artifacts=(*artifacts, refused),
         verdict=Verdict.FAIL,
         environment={"python": "3.11.9", "torch": "2.13.0"},
+        ranges=(RangesEntry(artifacts=("tflite w8a8",), ranges={"relu": (0.0, 1.0), "conv": (-2.0, 1.5)}),),
     )

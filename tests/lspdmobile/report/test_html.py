@@ -10,17 +10,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lspdmobile.choices import Verdict
 from lspdmobile.report.html import render_html, write_html
 from lspdmobile.report.pictures import ARTIFACT_COLOUR, FLOAT_COLOUR, WorstPicture
-from lspdmobile.report.schema import Report
+from lspdmobile.report.schema import LayerEntry, RangesEntry, Report
 from lspdmobile.report.shortfalls import shortfall_entries
-from lspdmobile.report.style import PALETTES, TEXT_ON_BACKGROUND, style_sheet
+from lspdmobile.report.style import MARKS_ON_BACKGROUND, PALETTES, TEXT_ON_BACKGROUND, style_sheet
 from lspdmobile.report.tables import parity_rows
 from lspdmobile.shortfall import Shortfall
 from lspdmobile.skeleton import LSP_14
 
 EVIL = "<script>alert('x')</script>\"&"
 VOID = {"meta", "img", "br"}
+HEADINGS = (
+    *("What to do next", "Where the accuracy went", "Parity", "Why", "Largest drifts", "Drift", "Joints", "Size"),
+    *("Layers", "Delegation", "Files", "Calibration", "Background", "Fusion certificate", "Plan", "Environment"),
+)
 
 
 class _Page(HTMLParser):
@@ -71,8 +76,9 @@ def test_the_page_is_well_formed_and_complete(report: Report, worst: WorstPictur
     page = _parse(render_html(report, worst=[worst]))
     for row in parity_rows(report):
         assert row.drift_px in page.text
-        assert row.executed_by in page.text
-    for heading in ("Parity", "Why", "Joints", "Fusion certificate", "Plan", "Environment"):
+    for artifact in report.artifacts:
+        assert (artifact.executed_by or "-") in page.text
+    for heading in HEADINGS:
         assert heading in page.text
     assert "FAIL: 9 of 11 artifacts passed on 48 pictures" in page.text
     assert "3.1e-15" in page.text
@@ -90,8 +96,19 @@ def test_nothing_is_loaded_and_nothing_runs(report: Report, worst: WorstPicture)
 
 
 def test_every_text_from_outside_is_escaped(report: Report, worst: WorstPicture) -> None:
-    artifact = report.artifacts[0].model_copy(
-        update={"file": EVIL, "executed_by": EVIL, "caveat": EVIL, "reasons": (EVIL,), "notes": (EVIL,), "sha256": EVIL}
+    artifact = (
+        report.artifacts[0]
+        .model_copy(
+            update={
+                "file": EVIL,
+                "executed_by": EVIL,
+                "caveat": EVIL,
+                "reasons": (EVIL,),
+                "notes": (EVIL,),
+                "sha256": EVIL,
+            }
+        )
+        .model_copy(update={"weight_bytes_by_layer": {EVIL: {EVIL: 9}}, "weight_bytes_by_dtype": {EVIL: 9}})
     )
     assert report.fusion is not None
     evil = report.model_copy(
@@ -100,16 +117,22 @@ def test_every_text_from_outside_is_escaped(report: Report, worst: WorstPicture)
             "reference": report.reference.model_copy(
                 update={"data": EVIL, "executed_by": EVIL, "per_joint": {"pck@0.2": {EVIL: 0.5}}}
             ),
-            "fusion": report.fusion.model_copy(update={"certificate": {EVIL: EVIL, "nested": {EVIL: [EVIL]}}}),
+            "fusion": report.fusion.model_copy(
+                update={
+                    "certificate": {EVIL: EVIL, "nested": {EVIL: [EVIL]}},
+                    "layers": (LayerEntry(name=EVIL, params=1, macs=1),),
+                }
+            ),
             "plan": {EVIL: EVIL},
             "environment": {EVIL: EVIL},
             "artifacts": (artifact,),
+            "ranges": (RangesEntry(artifacts=(EVIL,), ranges={EVIL: (-1.0, 1.0)}),),
         }
     )
     html = render_html(evil, worst=[worst])
     assert "<script" not in html
     assert "alert('x')" not in html
-    assert _parse(html).text.count("alert(") >= 12
+    assert _parse(html).text.count("alert(") >= 20
 
 
 def test_both_skeletons_are_in_the_picture(report: Report, worst: WorstPicture) -> None:
@@ -125,7 +148,13 @@ def test_both_skeletons_are_in_the_picture(report: Report, worst: WorstPicture) 
 def test_tables_and_pictures_are_labelled_for_screen_readers(report: Report, worst: WorstPicture) -> None:
     page = _parse(render_html(report, worst=[worst]))
     tags = [tag for tag, _ in page.tags]
-    assert tags.count("caption") == tags.count("table") == 3
+    assert tags.count("caption") == tags.count("table") >= 8
+    levels = [int(tag[1]) for tag in tags if tag in ("h1", "h2", "h3")]
+    assert levels[0] == 1
+    assert set(levels[1:]) == {2}, "no level is left out"
+    drawn = [attrs for tag, attrs in page.tags if tag == "svg"]
+    assert len(drawn) == 11, "a histogram for each artifact that was executed, and the ranges"
+    assert all(attrs.get("role") == "img" and attrs.get("aria-label") for attrs in drawn)
     assert all(attrs.get("scope") in ("col", "row") for tag, attrs in page.tags if tag == "th")
     assert all(attrs.get("alt") for tag, attrs in page.tags if tag == "img")
     assert dict(page.tags)["html"] == {"lang": "en"}
@@ -142,6 +171,32 @@ def _luminance(colour: str) -> float:
 def test_every_text_has_the_contrast_wcag_asks_for(palette: str, pair: tuple[str, str]) -> None:
     bright, dark = sorted((_luminance(PALETTES[palette][name]) for name in pair), reverse=True)
     assert (bright + 0.05) / (dark + 0.05) >= 4.5
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+@pytest.mark.parametrize("pair", MARKS_ON_BACKGROUND, ids="-on-".join)
+def test_every_mark_of_a_chart_has_the_contrast_wcag_asks_for(palette: str, pair: tuple[str, str]) -> None:
+    bright, dark = sorted((_luminance(PALETTES[palette][name]) for name in pair), reverse=True)
+    assert (bright + 0.05) / (dark + 0.05) >= 3
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_the_banner_says_the_verdict_and_what_is_against_it(report: Report, verdict: Verdict) -> None:
+    artifact = report.artifacts[0].model_copy(update={"verdict": verdict, "reasons": (EVIL, "and more")})
+    judged = report.model_copy(update={"artifacts": (artifact,), "verdict": verdict})
+    page = render_html(judged).partition('<section class="banner ')[2].partition("</section>")[0]
+    kind = {Verdict.PASS: "pass", Verdict.FAIL: "fail"}.get(verdict, "unjudged")
+    assert page.startswith(f'{kind}" aria-label="Verdict">')
+    assert verdict.value.upper() in page
+    told = f"coreml fp32 ({verdict.value}): &lt;script&gt;"
+    assert (told in page) is (verdict is not Verdict.PASS)
+    assert "and more" not in page
+
+
+def test_the_first_numbers_are_the_worst_ones_and_the_smallest_file_that_passes(report: Report) -> None:
+    page = _parse(render_html(report))
+    for text in ("0.612", "12.34 points", "7.50 px", "1.88 MB", "2.33x smaller"):
+        assert text in page.text
 
 
 def test_every_colour_variable_used_is_defined_in_both_palettes() -> None:

@@ -138,9 +138,11 @@ def test_a_gain_lies_below_the_zero_line() -> None:
 def test_the_page_shows_plot_and_table_with_the_front_and_the_choice(report: Report) -> None:
     repaired = report.model_copy(update={"repairs": (entry(*TRIALS), entry(*TRIALS))})
     page = render_html(repaired)
-    assert page.count("<svg") == 2
+    assert page.count('<figure class="pareto"><svg') == 2
     assert len(set(re.findall(r'id="([^"]+)"', page))) == 4, "titles and descriptions of both plots"
     column = [row[-2] for row in repair_rows(repaired)]
     assert column == 2 * ["on the front", "on the front", "", "chosen", "on the front", ""]
     assert "<td>chosen</td>" in page
-    assert "style=" not in page.partition("<svg")[2].partition("</svg>")[0], "colours come from the style sheet"
+    assert "style=" not in page.partition('class="pareto"')[2].partition("</svg>")[0], (
+        "colours come from the style sheet"
+    )

@@ -1,0 +1,93 @@
+"""``report.md``: short, true to the report, and safe to paste into a pull request."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lspdmobile.choices import Verdict
+from lspdmobile.report.markdown import plain, render_markdown, write_markdown
+from lspdmobile.report.schema import Report
+
+EVIL = "<img src=x onerror=alert(1)> | @everyone closes #12 [x](https://evil.example) `code`\n# heading"
+
+
+def table_of(text: str) -> list[list[str]]:
+    """Split the table into cells; a cell may hold an escaped bar."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def test_it_says_the_verdict_the_numbers_and_the_reasons(report: Report) -> None:
+    text = render_markdown(report, budget=1.0)
+    assert text.startswith("# lspd-s: FAIL\n")
+    assert "9 of 11 artifacts passed on 48 pictures (bundled pictures), a drop of at most 1.00 points allowed." in text
+    head, _, *rows = table_of(text)
+    assert head[-1] == "verdict"
+    assert [row[0] for row in rows] == [a.label for a in report.artifacts]
+    assert rows[9] == ["tflite w8a8", "1.88", "4.0", "2.50 / 7.50 / 125", "0.489", "12.34 (11.84 to 12.84)", "fail"]
+    assert rows[10][1:] == ["-", "-", "-", "-", "-", "fail"]
+    assert "- tflite w8a8 (fail): 95% of the joints drift by at most 7.50 px" in text
+    assert "- executorch w8 (fail): refused" in text
+
+
+def test_it_stays_under_sixty_lines_whatever_the_run(report: Report) -> None:
+    many = report.model_copy(update={"artifacts": report.artifacts * 6})
+    text = render_markdown(many)
+    assert len(text.splitlines()) < 60
+    assert "42 more are in report.html." in text
+    assert "- and 4 more" in text
+
+
+def test_a_run_that_passed_names_no_reason(report: Report) -> None:
+    passed = report.model_copy(update={"artifacts": report.artifacts[:3], "verdict": Verdict.PASS})
+    text = render_markdown(passed)
+    assert text.startswith("# lspd-s: PASS")
+    assert "**Why**" not in text
+    assert "lspdmobile verify" in text
+
+
+def test_without_labels_it_says_so(report: Report) -> None:
+    blind = report.model_copy(update={"reference": report.reference.model_copy(update={"metrics": {}})})
+    assert "No labels: drift and heatmaps decide." in render_markdown(blind)
+
+
+def test_no_text_of_a_run_becomes_markup(report: Report) -> None:
+    artifact = report.artifacts[-1].model_copy(update={"reasons": (EVIL,), "caveat": EVIL})
+    evil = report.model_copy(
+        update={
+            "student": report.student.model_copy(update={"name": EVIL}),
+            "reference": report.reference.model_copy(update={"data": EVIL}),
+            "artifacts": (artifact,),
+        }
+    )
+    text = render_markdown(evil)
+    assert "<" not in text
+    assert re.search(r"(?<!\\)[`\[\]]", text) is None
+    assert re.search(r"(?<!\w)@\w|(?<!&)#\d", text) is None
+    assert [line for line in text.splitlines() if line.startswith("#")] == [text.splitlines()[0]]
+    assert {len(row) for row in table_of(text) if row} == {7}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("pck@0.2", "pck@0.2"),
+        ("a|b", "a\\|b"),
+        ("a\n b", "a b"),
+        ("<b>", "&lt;b&gt;"),
+        ("@me", "&#64;me"),
+        (3.5, "3.5"),
+    ],
+)
+def test_plain_text_stays_as_it_is(text: object, wanted: str) -> None:
+    assert plain(text) == wanted
+
+
+def test_a_long_reason_is_cut() -> None:
+    assert len(plain("x" * 1000)) == 400
+
+
+def test_it_is_written(report: Report, tmp_path: Path) -> None:
+    write_markdown(tmp_path / "report.md", report, budget=1.0)
+    assert (tmp_path / "report.md").read_text(encoding="utf-8") == render_markdown(report, budget=1.0)
