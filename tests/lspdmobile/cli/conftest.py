@@ -34,6 +34,7 @@ from lspdmobile.student import Student, save_student
 
 ROOT = Path(lspdmobile.__file__).parent.parent
 SIZE = 96
+ROOM = 40
 COLOURS = ((230, 40, 40), (40, 230, 40), (40, 40, 230))
 
 
@@ -49,6 +50,16 @@ class Done:
     def json(self) -> Any:
         """Standard output, all of it, as JSON."""
         return json.loads(self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A run folder and what the command that made it said."""
+
+    folder: Path
+    code: int
+    out: str
+    err: str
 
 
 Cli = Callable[..., Done]
@@ -137,6 +148,25 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("people")
     write_people(folder, count=8)
     return folder
+
+
+@pytest.fixture(scope="session")
+def exported(
+    student_file: Path,
+    people: Path,
+    start_process: Callable[..., "subprocess.Popen[str]"],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Exported:
+    """Export the student once, as a user would; it passes, so that there is nothing to repair.
+
+    Eight pictures of which none changes leave room for a drop of 37 points.
+    """
+    folder = tmp_path_factory.mktemp("runs") / "colours"
+    arguments = ["--format", "tflite", "--precision", "fp32,int8", "--data", people, "--calib", people]
+    arguments += ["--repair", "--max-drop", ROOM]
+    process = start_process("export", student_file, *arguments, "--output-dir", folder, "--json")
+    out, err = process.communicate(timeout=600)
+    return Exported(folder=folder, code=process.returncode, out=out, err=err)
 
 
 class World:

@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +25,6 @@ from lspdmobile.program import load_program, save_program
 from lspdmobile.student import load_student, save_student
 
 GATE_FAILED = 3
-ROOM = 40
 TOP_KEYS = {"schema_version", "student", "reference", "fusion", "plan", "artifacts", "verdict", "environment"}
 ARTIFACT_KEYS = {
     *("file", "format", "precision", "bytes", "sha256", "params", "macs", "weight_bytes_by_dtype", "executed_by"),
@@ -35,7 +34,7 @@ INT8 = "colours_w8a8.tflite"
 FLOAT = "colours_float32.tflite"
 FILES = {
     *("report.json", "report.html", "manifest.json", "fusion.json", "plan.json", "golden", "colours.safetensors"),
-    "plan_1.safetensors",
+    *("plan_1.safetensors", "report.md", "MODEL_CARD.md"),
     *(INT8, FLOAT),
 }
 
@@ -53,30 +52,13 @@ Cli = Callable[..., Done]
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Exported:
+class Exported(Protocol):
     """A run folder and what the command that made it said."""
 
     folder: Path
     code: int
     out: str
     err: str
-
-
-@pytest.fixture(scope="session")
-def exported(
-    student_file: Path, people: Path, start_process: Start, tmp_path_factory: pytest.TempPathFactory
-) -> Exported:
-    """Export the student once, as a user would; it passes, so that there is nothing to repair.
-
-    Eight pictures of which none changes leave room for a drop of 37 points.
-    """
-    folder = tmp_path_factory.mktemp("runs") / "colours"
-    arguments = ["--format", "tflite", "--precision", "fp32,int8", "--data", people, "--calib", people]
-    arguments += ["--repair", "--max-drop", ROOM]
-    process = start_process("export", student_file, *arguments, "--output-dir", folder, "--json")
-    out, err = process.communicate(timeout=600)
-    return Exported(folder=folder, code=process.returncode, out=out, err=err)
 
 
 @pytest.fixture
