@@ -93,8 +93,8 @@ td.unjudged { color: var(--unjudged); font-weight: 700; }
 .budget { border-left: 2px dashed var(--text); }
 .track .interval { top: .4rem; height: .3rem; min-width: 1px; border-radius: .15rem; opacity: .55; }
 .track .dot { top: .25rem; width: .6rem; height: .6rem; margin-left: -.3rem; border-radius: 50%; }
-.passed { background: var(--pass); } .failed { background: var(--fail); }
-.track .dot.failed { border-radius: 0; transform: rotate(45deg); }
+.passed { background: var(--pass); } .failed { background: var(--fail); } .open { background: var(--unjudged); }
+.track .dot.failed, .track .dot.open { border-radius: 0; transform: rotate(45deg); }
 .bars { display: block; width: 11rem; } .bars .bar { display: block; height: .4rem; margin: .1rem 0; }
 .stack { display: flex; width: 16rem; gap: 1px; } .stack .bar { height: .9rem; min-width: 1px; }
 .blue { background: var(--blue); } .orange { background: var(--orange); } .teal { background: var(--teal); }

@@ -53,7 +53,8 @@ def _mend(report: Report) -> Iterator[str]:
             if _is_int8(artifact):
                 yield f"See which operators lose: lspdmobile sensitivity {student}."
         else:
-            yield f"{artifact.label} does not pass: take a wider precision, or calibrate on pictures like those."
+            wider = "take a wider precision, or calibrate on pictures like those it is judged on"
+            yield f"{artifact.label} does not pass: {wider}."
 
 
 def _is_int8(artifact: ArtifactEntry) -> bool:

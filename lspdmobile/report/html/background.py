@@ -25,7 +25,7 @@ def blocks(report: Report) -> Markup:
     """Lay out how the targets chose the form of every block."""
     rows = form_rows(report)
     headings = ("blocks", "form", "target", "price µs", "branches apart µs", "one kernel µs", "exact forms")
-    return table("Forms that the targets chose, by their prices", headings, rows) if rows else NOTHING
+    return table("Forms that the targets chose, by their prices", headings, rows, words=(1, 2)) if rows else NOTHING
 
 
 def repairs(report: Report) -> Markup:

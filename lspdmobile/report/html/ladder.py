@@ -6,6 +6,7 @@ from typing import Final
 
 from markupsafe import Markup
 
+from lspdmobile.choices import Verdict
 from lspdmobile.report.html.markup import NOTHING, table
 from lspdmobile.report.schema import ParityEntry, Report
 from lspdmobile.report.tables import MISSING, fraction, fused_name, metric_name, pixels, points
@@ -13,6 +14,9 @@ from lspdmobile.report.tables import MISSING, fraction, fused_name, metric_name,
 __all__ = ["ladder"]
 
 _MARGIN: Final = 0.06
+_NEAR: Final = 4.0
+"""Percent of the column's width; two labels that are nearer would lie on each other."""
+_KINDS: Final = {Verdict.PASS: "passed", Verdict.FAIL: "failed"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,7 @@ class _Rung:
     loss: float | None = None
     low: float | None = None
     high: float | None = None
-    passed: bool = True
+    kind: str = "passed"
 
 
 def ladder(report: Report, *, budget: float | None) -> Markup:
@@ -68,20 +72,20 @@ def _fused(report: Report, labelled: bool) -> Iterator[_Rung]:
 
 def _files(report: Report, labelled: bool) -> Iterator[_Rung]:
     for artifact in report.artifacts:
-        passed = artifact.verdict.value == "pass"
-        yield _rung(artifact.label, artifact.format.value, artifact.parity, labelled, passed=passed)
+        kind = _KINDS.get(artifact.verdict, "open")
+        yield _rung(artifact.label, artifact.format.value, artifact.parity, labelled, kind=kind)
 
 
-def _rung(name: str, group: str, parity: ParityEntry | None, labelled: bool, *, passed: bool = True) -> _Rung:
+def _rung(name: str, group: str, parity: ParityEntry | None, labelled: bool, *, kind: str = "passed") -> _Rung:
     metric = parity.metric if parity is not None else None
     if labelled and metric is not None:
         low, high = metric.ci95
         value = fraction(metric.artifact)
-        return _Rung(name=name, group=group, value=value, loss=metric.drop, low=low, high=high, passed=passed)
+        return _Rung(name=name, group=group, value=value, loss=metric.drop, low=low, high=high, kind=kind)
     if labelled or parity is None:
-        return _Rung(name=name, group=group, value=MISSING, passed=passed)
+        return _Rung(name=name, group=group, value=MISSING, kind=kind)
     value = fraction(parity.agreement)
-    return _Rung(name=name, group=group, value=value, loss=parity.drift_px.p95, passed=passed)
+    return _Rung(name=name, group=group, value=value, loss=parity.drift_px.p95, kind=kind)
 
 
 class _Scale:
@@ -102,13 +106,12 @@ class _Scale:
         marks = [self._line("zero", 0.0)]
         if self._budget is not None:
             marks.append(self._line("budget", self._budget))
-        kind = "passed" if rung.passed else "failed"
         if rung.low is not None and rung.high is not None:
             left, right = self._at(rung.low), self._at(rung.high)
             span = '<i class="interval {}" style="left:{:.1f}%;width:{:.1f}%"></i>'
-            marks.append(Markup(span).format(kind, left, right - left))
+            marks.append(Markup(span).format(rung.kind, left, right - left))
         if rung.loss is not None:
-            marks.append(Markup('<i class="dot {}" style="left:{:.1f}%"></i>').format(kind, self._at(rung.loss)))
+            marks.append(Markup('<i class="dot {}" style="left:{:.1f}%"></i>').format(rung.kind, self._at(rung.loss)))
         return Markup('<span class="track" aria-hidden="true">{}</span>').format(Markup("").join(marks))
 
     def _line(self, kind: str, loss: float) -> Markup:
@@ -116,6 +119,8 @@ class _Scale:
 
     def axis(self) -> Markup:
         """Name the lines."""
-        marks = [(0.0, "0")] + ([] if self._budget is None else [(self._budget, f"{self._budget:g}")])
+        marks = [] if self._budget is None else [(self._budget, f"{self._budget:g}")]
+        if not any(abs(self._at(loss) - self._at(0.0)) < _NEAR for loss, _ in marks):
+            marks.append((0.0, "0"))
         texts = (Markup('<b style="left:{:.1f}%">{}</b>').format(self._at(loss), text) for loss, text in marks)
         return Markup('<span class="track axis">{}</span>').format(Markup("").join(texts))

@@ -8,7 +8,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from lspdmobile.report.html.markup import NOTHING, joined, table
+from lspdmobile.report.html.markup import closed, joined, table
 from lspdmobile.report.schema import RangesEntry, Report
 
 __all__ = ["ranges"]
@@ -19,6 +19,7 @@ _EDGE: Final = 12
 _STANDS_OUT: Final = 8.0
 """Times the median; the same as for a weight's channels (``lspdmobile.fusion.quantizability``)."""
 _MOST_SHOWN: Final = 8
+_HEADINGS: Final = ("tensor", "low", "high", "times the median")
 
 
 def ranges(report: Report) -> Markup:
@@ -70,6 +71,4 @@ def _widest(entry: RangesEntry) -> Markup:
     middle = _middle(entry)
     ordered = sorted(entry.ranges.items(), key=lambda item: -_reach(item[1]))[:_MOST_SHOWN]
     rows = [(name, f"{low:.4g}", f"{high:.4g}", f"{_reach((low, high)) / middle:.1f}") for name, (low, high) in ordered]
-    return (
-        table("The widest activation ranges", ("tensor", "low", "high", "times the median"), rows) if rows else NOTHING
-    )
+    return closed("The widest of them", table("The widest activation ranges", _HEADINGS, rows))

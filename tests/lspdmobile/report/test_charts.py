@@ -78,6 +78,21 @@ def test_the_ladder_puts_every_step_where_its_drop_says(one: Report) -> None:
     assert styles(rows[0][3], "dot")[0]["left"] == zero["left"], "the float student loses nothing"
 
 
+@pytest.mark.parametrize(
+    ("verdict", "kind"), [(Verdict.PASS, "passed"), (Verdict.FAIL, "failed"), (Verdict.NOT_JUDGED, "open")]
+)
+def test_the_ladder_marks_a_step_by_its_verdict(one: Report, verdict: Verdict, kind: str) -> None:
+    judged = one.model_copy(update={"artifacts": (one.artifacts[0].model_copy(update={"verdict": verdict}),)})
+    last = rows_of(ladder(judged, budget=1.0))[-1][3]
+    assert [len(styles(last, each)) for each in ("dot", "interval", kind)] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(("budget", "wanted"), [(1.0, {"0", "1"}), (0.01, {"0.01"}), (None, {"0"})])
+def test_labels_of_the_ladder_do_not_lie_on_each_other(one: Report, budget: float | None, wanted: set[str]) -> None:
+    head = next(parsed(ladder(one, budget=budget)).iter("tr"))
+    assert {label.text for label in head.iter("b")} == wanted
+
+
 def test_the_ladder_names_the_teacher_and_says_that_it_was_not_measured(one: Report) -> None:
     taught = one.model_copy(update={"student": one.student.model_copy(update={"teacher": EVIL})})
     first = rows_of(ladder(taught, budget=None))[0]
