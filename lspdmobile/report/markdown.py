@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from lspdmobile.report.conditions import condition_lines
 from lspdmobile.report.schema import ArtifactEntry, ParityEntry, Report
 from lspdmobile.report.tables import MISSING, decibels, fraction, megabytes, metric_name, pixels, points
 from lspdmobile.report.verdicts import against_lines, caveat_lines, counts_line, next_lines
@@ -62,6 +63,7 @@ def render_markdown(report: Report, *, budget: float | None = None) -> str:
         table(headings, map(_row, shown)),
         [f"{left} more are in report.html."] if left > 0 else [],
         _titled("Why", against_lines(report)),
+        _titled("Where it loses", condition_lines(report)),
         _titled("What to do next", next_lines(report)),
         _titled("What this does not show", caveat_lines(report)),
         ["Pictures, drift and layers: report.html. The same numbers for machines: report.json."],

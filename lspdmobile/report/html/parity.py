@@ -6,7 +6,7 @@ from dataclasses import fields
 from markupsafe import Markup
 
 from lspdmobile.choices import Verdict
-from lspdmobile.report.conditions import CONDITIONS_CAPTION, condition_headings, condition_rows
+from lspdmobile.report.conditions import CONDITIONS_CAPTION, condition_headings, condition_lines, condition_rows
 from lspdmobile.report.html.markup import NOTHING, bar, bars, bullets, closed, joined, table
 from lspdmobile.report.schema import ArtifactEntry, ParityEntry, Report
 from lspdmobile.report.tables import fraction, metric_name, parity_rows, pixels
@@ -43,7 +43,9 @@ def _sentences(artifacts: Iterable[ArtifactEntry]) -> Markup:
 def conditions(report: Report) -> Markup:
     """Lay the drop by condition out: of small people, in the dark, upside down."""
     rows = condition_rows(report)
-    return table(CONDITIONS_CAPTION, condition_headings(report), rows) if rows else NOTHING
+    if not rows:
+        return NOTHING
+    return joined([bullets(condition_lines(report)), table(CONDITIONS_CAPTION, condition_headings(report), rows)])
 
 
 def joints(report: Report) -> Markup:

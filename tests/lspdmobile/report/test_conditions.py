@@ -92,7 +92,8 @@ def test_a_run_that_wants_more_pictures_says_so_everywhere(report: Report) -> No
     wanting = report.artifacts[0].model_copy(update={"verdict": Verdict.UNDECIDED, "reasons": (reason,)})
     undecided = report.model_copy(update={"artifacts": (wanting,), "verdict": Verdict.UNDECIDED})
     page = render_html(undecided)
-    assert 'class="banner unjudged" role="status">NOT ENOUGH PICTURES: 0 of 1 artifacts passed' in page
+    assert '<section class="banner unjudged"' in page
+    assert '<p class="word">NOT ENOUGH PICTURES: 0 of 1 artifacts passed' in page
     assert '<td class="unjudged">not enough pictures</td>' in page
     assert reason in page
     assert reason_lines(undecided, only_failures=True) == [f"{wanting.label}: {reason}"]

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from lspdmobile.choices import Verdict
+from lspdmobile.report.html import render_html
 from lspdmobile.report.markdown import plain, render_markdown, write_markdown
-from lspdmobile.report.schema import Report
+from lspdmobile.report.schema import ConditionEntry, Report
 
 EVIL = "<img src=x onerror=alert(1)> | @everyone closes #12 [x](https://evil.example) `code`\n# heading"
 
@@ -25,7 +26,12 @@ def test_it_says_the_verdict_the_numbers_and_the_reasons(report: Report) -> None
     head, _, *rows = table_of(text)
     assert head[-1] == "verdict"
     assert [row[0] for row in rows] == [a.label for a in report.artifacts]
-    assert rows[9] == ["tflite w8a8", "1.88", "4.0", "2.50 / 7.50 / 125", "0.489", "12.34 (11.84 to 12.84)", "fail"]
+    parity = report.artifacts[9].parity
+    assert parity is not None
+    assert parity.metric is not None
+    low, high = parity.metric.ci95
+    interval = f"12.34 ({low:.2f} to {high:.2f})"
+    assert rows[9] == ["tflite w8a8", "1.88", "4.0", "2.50 / 7.50 / 125", "0.489", interval, "fail"]
     assert rows[10][1:] == ["-", "-", "-", "-", "-", "fail"]
     assert "- tflite w8a8 (fail): 95% of the joints drift by at most 7.50 px" in text
     assert "- executorch w8 (fail): refused" in text
@@ -45,6 +51,22 @@ def test_a_run_that_passed_names_no_reason(report: Report) -> None:
     assert text.startswith("# lspd-s: PASS")
     assert "**Why**" not in text
     assert "lspdmobile verify" in text
+
+
+def test_it_names_the_conditions_that_lose_more_than_chance(report: Report) -> None:
+    first = report.artifacts[0]
+    assert first.parity is not None
+    assert first.parity.metric is not None
+    upside_down = ConditionEntry(
+        condition="rotation", group="135-180", persons=7, beyond_chance=True, metric=first.parity.metric
+    )
+    parity = first.parity.model_copy(update={"per_condition": (upside_down,)})
+    lost = report.model_copy(update={"artifacts": (first.model_copy(update={"parity": parity}),)})
+    line = "coreml fp32: loses by rotation (135-180): pck@0.2 drops by"
+    assert f"**Where it loses**\n\n- {line}" in render_markdown(lost)
+    assert "**Where it loses**" not in render_markdown(report)
+    page = render_html(lost).partition("<h2>Conditions</h2>")[2]
+    assert page.startswith(f"\n<ul>\n<li>{line}")
 
 
 def test_without_labels_it_says_so(report: Report) -> None:
