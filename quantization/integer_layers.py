@@ -13,7 +13,7 @@ from quantization.affine import AffineGrid
 from quantization.graph import activation_grids
 from quantization.methods.layers import argument, kind_of
 
-__all__ = ["IntegerLayer", "integer_layers"]
+__all__ = ["IntegerLayer", "integer_layers", "largest_multiplier"]
 
 _FUSED: Final = ("relu", "hardtanh", "clamp")
 _LAYERS: Final = ("conv2d", "conv_transpose2d", "linear")
@@ -52,6 +52,22 @@ def integer_layers(module: GraphModule) -> dict[str, IntegerLayer]:
         if kind_of(node) in _LAYERS and kind_of(argument(node, "weight")) == _WEIGHTS:
             found[node.name] = _layer(module, node, grids)
     return found
+
+
+def largest_multiplier(module: GraphModule) -> float:
+    """Give the largest number by which a layer multiplies its integer sums; 0 where there is no integer layer.
+
+    It is input scale times weight scale over output scale. XNNPACK takes numbers below 256 (``requantization_scale`` in
+    its ``create-*-nc-qs8``): a file with a larger one is written, and cannot be run.
+    """
+    return max(
+        (
+            float(layer.input.scale * layer.scales.max() / layer.output.scale)
+            for layer in integer_layers(module).values()
+            if layer.output is not None
+        ),
+        default=0.0,
+    )
 
 
 def _layer(module: GraphModule, node: Node, grids: Mapping[str, AffineGrid]) -> IntegerLayer:

@@ -31,10 +31,12 @@ from quantization.methods.exactness import Exactness, certified
 from quantization.methods.layers import renewed
 from quantization.methods.noise_model import NoiseModel, measured
 
-__all__ = ["Equalized", "equalize", "scaled"]
+__all__ = ["LARGEST_FACTOR", "Equalized", "equalize", "scaled"]
 
 Factors = NDArray[np.float64]
 
+LARGEST_FACTOR: Final = 16.0
+"""Binary logarithm, so that nothing comes near the ends of float32."""
 _CERTIFIED_PICTURES: Final = 2
 _ACTIVATION_STEPS: Final = {Precision.W8A8: 255, Precision.W8A16: 65534}
 
@@ -68,7 +70,14 @@ class Equalized:
         }
 
 
-def equalize(network: nn.Module, pictures: NDArray[np.float32], *, precision: Precision, seed: int = 0) -> Equalized:
+def equalize(
+    network: nn.Module,
+    pictures: NDArray[np.float32],
+    *,
+    precision: Precision,
+    seed: int = 0,
+    largest: float = LARGEST_FACTOR,
+) -> Equalized:
     """Equalise a copy of a network and certify that it computes the same.
 
     Args:
@@ -76,6 +85,7 @@ def equalize(network: nn.Module, pictures: NDArray[np.float32], *, precision: Pr
         pictures: Normalised inputs float32 ``[M, 3, H, W]``, M at least 1.
         precision: What it will be quantized to.
         seed: Of the certificate's inputs.
+        largest: Binary logarithm of the largest factor.
 
     Raises:
         GateFailedError: The equalised network does not compute the same.
@@ -85,7 +95,7 @@ def equalize(network: nn.Module, pictures: NDArray[np.float32], *, precision: Pr
     classes = channel_classes(program)
     seen = measured(program, classes, pictures, seed=seed)
     model = NoiseModel(program, classes, seen, precision=precision, activation_steps=_ACTIVATION_STEPS.get(precision))
-    factors = model.quietest()
+    factors = model.quietest(largest=largest)
     changed = scaled(network, classes, factors)
     moved = {
         layer.name: (float(ends.min()), float(ends.max()))

@@ -36,8 +36,6 @@ __all__ = ["Measured", "Moments", "NoiseModel", "measured"]
 
 _STEPS: Final = 250
 _RATE: Final = 0.05
-_LARGEST_FACTOR: Final = 16
-"""Binary logarithm of the largest factor, so that nothing comes near the ends of float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,14 +131,14 @@ class NoiseModel:
         """Forecast the heatmaps' noise to signal for factors ``[classes]``."""
         return float(self.noise(torch.from_numpy(np.log2(factors))))
 
-    def quietest(self) -> NDArray[np.float64]:
-        """Give the factors with the least noise found; 1 for classes that are fixed."""
+    def quietest(self, *, largest: float) -> NDArray[np.float64]:
+        """Give the factors with the least noise found, from ``2^-largest`` to ``2^largest``; 1 for fixed classes."""
         free = torch.from_numpy(~self._fixed)
         exponents = torch.zeros(len(free), dtype=torch.float64, requires_grad=True)
         optimiser = torch.optim.Adam([exponents], lr=_RATE)
         best, least = torch.zeros_like(exponents), float("inf")
         for _ in range(_STEPS):
-            now = (exponents * free).clamp(-_LARGEST_FACTOR, _LARGEST_FACTOR)
+            now = (exponents * free).clamp(-largest, largest)
             noise = self.noise(now)
             if (found := float(noise.detach())) < least:
                 best, least = now.detach().clone(), found

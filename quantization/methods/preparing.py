@@ -23,8 +23,9 @@ from lspdmobile.choices import Precision
 from lspdmobile.errors import BadInputError, GateFailedError
 from quantization.affine import INTEGER_WEIGHTS
 from quantization.calibrate import calibrate
+from quantization.graph import quantized_module
 from quantization.methods.bias_correction import correct_biases
-from quantization.methods.equalization import equalize
+from quantization.methods.equalization import LARGEST_FACTOR, equalize
 from quantization.methods.range_tuning import tune_ranges
 from quantization.methods.rounding import round_weights
 from quantization.methods.simulated import simulated
@@ -50,6 +51,10 @@ DEFAULT_METHODS: Final = (Method.EQUALIZATION, Method.ROUNDING, Method.RANGE_TUN
 _FEWEST_PICTURES: Final = 2
 _MOST_PICTURES: Final = 64
 _JUDGING_PICTURES: Final = 16
+_LARGEST_FACTORS: Final = (LARGEST_FACTOR, 8.0, 4.0, 2.0)
+"""Binary logarithms of the largest factors of equalisation, tried in this order."""
+_LARGEST_MULTIPLIER: Final = 128
+"""Half of what XNNPACK takes: later methods change grids by less than that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,11 +193,26 @@ class _Work:
                 return self._tune(progress)
 
     def _equalise(self) -> dict[str, Any]:
-        done = equalize(self.network, self._pictures, precision=self.plan.precision, seed=self._seed)
-        self.network = self._exact = done.network
-        if self.plan.precision.is_static_integer:
-            self.plan = self._recalibrate(done.network)
+        """Equalise, with smaller factors where larger ones leave numbers that a kernel cannot multiply by.
+
+        A channel that is nearly always 0 costs nothing, whatever its factor; it alone is driven that far.
+        """
+        precision = self.plan.precision
+        for largest in _LARGEST_FACTORS:
+            done = equalize(self.network, self._pictures, precision=precision, seed=self._seed, largest=largest)
+            plan = self._recalibrate(done.network) if precision.is_static_integer else self.plan
+            if self._runs(done.network, plan):
+                break
+        self.network, self.plan, self._exact = done.network, plan, done.network
         return done.to_dict()
+
+    def _runs(self, network: nn.Module, plan: QuantizationPlan) -> bool:
+        if plan.precision is not Precision.W8A8:
+            return True
+        from quantization.integer_layers import largest_multiplier  # it reads layers as this package does
+
+        size = (self._pictures.shape[2], self._pictures.shape[3])
+        return largest_multiplier(quantized_module(network, plan, size)) < _LARGEST_MULTIPLIER
 
     def _round(self, progress: Callable[[int, int], None]) -> dict[str, Any]:
         done = round_weights(self.network, self.plan, self._pictures, seed=self._seed, progress=progress)

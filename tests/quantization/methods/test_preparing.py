@@ -13,10 +13,11 @@ from lspdmobile.choices import Estimator, Precision
 from lspdmobile.errors import BadInputError
 from quantization.calibrate import calibrate
 from quantization.graph import exported_module, quantized_module
+from quantization.integer_layers import integer_layers, largest_multiplier
 from quantization.methods import DEFAULT_METHODS, Method, equalization, prepare, preparing
 from quantization.methods.bias_correction import Corrected
 from quantization.methods.layers import renewed
-from quantization.plan import Estimation, QuantizationPlan
+from quantization.plan import Estimation, QuantizationPlan, TensorRange
 
 SIZE = (12, 12)
 
@@ -139,3 +140,30 @@ def test_a_new_plan_keeps_the_estimation_and_what_stays_in_float(
     found = prepare(network, plan, list(pictures), methods=list(Method))
     assert (found.plan.estimation, found.plan.kept_float) == (estimation, plan.kept_float)
     assert [each["layer"] for each in found.records[1]["layers"]] == ["conv2d", "conv2d_1", "conv2d_3", "conv2d_4"]
+
+
+def test_factors_shrink_until_kernels_can_multiply(
+    loud: nn.Module, few_pictures: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends() -> float:
+        plan = calibrate(loud, few_pictures, precision=Precision.W8A8)
+        done = prepare(loud, plan, few_pictures, methods=[Method.EQUALIZATION])
+        return max(float(np.abs(np.log2(layer["factors"])).max()) for layer in done.records[0]["layers"])
+
+    free = ends()
+    assert free > 2.1
+    monkeypatch.setattr(preparing, "_LARGEST_MULTIPLIER", 0.0)  # nothing is small enough
+    assert ends() == pytest.approx(2.0, abs=0.01)
+
+
+def test_the_largest_multiplier_is_of_the_layer_with_the_finest_result(network: nn.Module) -> None:
+    pictures = np.random.default_rng(0).standard_normal((4, 3, 12, 12)).astype(np.float32)
+    plan = calibrate(network, pictures, precision=Precision.W8A8)
+    usual = largest_multiplier(quantized_module(network, plan, (12, 12)))
+    finer = replace(plan, ranges={**plan.ranges, "conv2d_2": TensorRange(low=-1e-4, high=1e-4)})
+    module = quantized_module(network, finer, (12, 12))
+    assert largest_multiplier(module) > 100 * usual
+    layer = integer_layers(module)["conv2d_2"]
+    assert layer.output is not None
+    expected = layer.input.scale * layer.scales.max() / layer.output.scale
+    assert largest_multiplier(module) == pytest.approx(float(expected))
