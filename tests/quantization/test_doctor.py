@@ -35,8 +35,8 @@ def calibration() -> Pixels:
 
 @pytest.fixture(scope="module")
 def evaluation() -> Pixels:
-    """The 128 bundled evaluation pictures."""
-    return load_views(bundled_pictures(), CONTRACT, LSP_14).pixels
+    """128 of the bundled evaluation pictures."""
+    return load_views(bundled_pictures(), CONTRACT, LSP_14, limit=128).pixels
 
 
 def normalised(pixels: Pixels) -> Inputs:

@@ -354,7 +354,10 @@ def test_students_lists_every_preset_with_its_cost(cli: Cli) -> None:
     done = cli("students", "--json")
     assert done.code == 0, done.err
     rows = {row["name"]: row for row in done.json}
-    assert rows.keys() == {"lspd-s", "lspd-m", "okdhp-hg4", "tiny"}
+    assert rows.keys() == {"lspd-s", "okdhp-s", "ldcrn-s", "lspd-m", "okdhp-hg4", "tiny"}
+    bundled = {name for name, row in rows.items() if row["bundled"]}
+    assert bundled == {"lspd-s", "okdhp-s", "ldcrn-s"}
+    assert all(rows[name]["metrics"]["lspet val"]["pck@0.2"] > 0.5 for name in bundled)
     assert rows["lspd-m"]["macs"] > rows["lspd-s"]["macs"] > rows["tiny"]["macs"] > 0
     assert (rows["okdhp-hg4"]["params"], rows["okdhp-hg4"]["macs"]) == (13_018_816, 15_357_444_096)
 
