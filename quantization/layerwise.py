@@ -24,7 +24,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from lspdmobile.choices import Precision
 from quantization.affine import AffineGrid, weight_scales
 from quantization.graph import picture_of
-from quantization.methods.layers import argument, kind_of
+from quantization.methods.layers import argument, kind_of, layers_of
 from quantization.methods.simulated import weights_only
 from quantization.plan import QuantizationPlan
 
@@ -109,6 +109,7 @@ def layer_by_layer(
         message = f"the network has no {', '.join(unknown)}"
         raise ValueError(message)
     _round_transposed(module, plan)
+    _round_biases(module, plan, grids)
     return LayerByLayer(module, grids)
 
 
@@ -120,6 +121,20 @@ def _round_transposed(module: GraphModule, plan: QuantizationPlan) -> None:
             by_channel = weight.transpose(0, 1)
             scales = torch.from_numpy(weight_scales(by_channel.numpy())).float().reshape(-1, 1, 1, 1)
             by_channel.copy_((by_channel / scales).round() * scales)
+
+
+def _round_biases(module: GraphModule, plan: QuantizationPlan, grids: Mapping[str, AffineGrid]) -> None:
+    """Round biases to what an integer of the sum is worth: input scale times weight scale of the channel.
+
+    Where a channel's weights are large beside its result, that is several steps of the result.
+    """
+    layers = [layer for layer in layers_of(module) if layer.name not in plan.kept_float and layer.source in grids]
+    for layer in layers:
+        if layer.bias is None or layer.shared:
+            continue
+        weight, bias = (module.get_parameter(name).detach() for name in (layer.weight, layer.bias))
+        steps = grids[layer.source].scale * weight_scales(weight.numpy())
+        bias.copy_(torch.from_numpy((bias.double().numpy() / steps).round() * steps))
 
 
 class _Rounding(Interpreter):

@@ -46,6 +46,8 @@ def pictures() -> NDArray[np.float32]:
 def test_it_is_the_plan_s_quantized_graph_where_the_same_tensors_are_integers(
     network: nn.Module, pictures: NDArray[np.float32]
 ) -> None:
+    for name in ("first.bias", "second.bias"):
+        nn.init.zeros_(network.get_parameter(name))  # the graph's are float, those of a file integers
     plan = calibrate(network, pictures, precision=Precision.W8A8)
     grids = activation_grids(quantized_module(network, plan, SIZE))
     graph, steps = simulation(network, plan, SIZE, stored=torch.float32), layer_by_layer(network, plan, SIZE, grids)
@@ -67,7 +69,10 @@ def test_given_integers_take_the_place_of_computed_ones(network: nn.Module, pict
     bias, weight = network.get_parameter("second.bias"), network.get_parameter("second.weight")
     scales = weight.abs().amax((1, 2, 3), keepdim=True) / 127
     taps = ((weight / scales).round() * scales).sum((1, 2, 3))
-    wanted = 2.0 + 2.0 * taps + bias  # away from the border; (7 - 3) * 0.5 = 2
+    step = 0.5 * scales.flatten()
+    rounded = (bias / step).round() * step
+    wanted = 2.0 + 2.0 * taps + rounded  # away from the border; (7 - 3) * 0.5 = 2
+    assert float((rounded - bias).abs().max()) > 1e-4
     np.testing.assert_allclose(found["add"].exact[0, :, 4, 3], wanted.detach().numpy(), rtol=1e-5)
 
 
