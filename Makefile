@@ -3,7 +3,8 @@ PYTHON ?= python3.11
 WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
-# One torch thread per test worker: tiny networks gain nothing from more.
+# One torch thread per test worker and for the demo: small networks gain little from more, and on a machine that has
+# other work threads wait for each other at every layer.
 ENVIRONMENT := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1
 
 .DEFAULT_GOAL := help
@@ -22,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(STAMP) ## the main job on the bundled student and pictures
-	$(BIN)/lspdmobile demo
+	OMP_NUM_THREADS=1 $(BIN)/lspdmobile demo
 
 test: $(STAMP) ## the quick tests
 	$(ENVIRONMENT) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
