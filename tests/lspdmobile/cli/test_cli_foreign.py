@@ -109,11 +109,12 @@ def test_a_program_is_exported_verified_and_evaluated(
 def test_a_program_becomes_every_file(
     head: str, cli: Cli, programs: dict[str, tuple[Path, Path]], people: Path, tmp_path: Path
 ) -> None:
+    """In int8 the divisor of the regression head is rounded to 0 in places: docs/bring_your_own.md."""
     program, contract = programs[head]
-    run = tmp_path / "run"
-    done = exported(cli, program, contract, people, run, "-f", "all", "-p", "fp32,fp16,w8a8", "--max-drop", ROOM)
+    run, precisions = tmp_path / "run", "fp32,fp16" if head == "regression" else "fp32,fp16,w8a8"
+    done = exported(cli, program, contract, people, run, "-f", "all", "-p", precisions, "--max-drop", ROOM)
     assert done.code == 0, reasons(done)
-    assert len(done.json["artifacts"]) == 8
+    assert len(done.json["artifacts"]) == (5 if head == "regression" else 8)
     assert cli("verify", run).code == 0
 
 
