@@ -4,17 +4,17 @@ A network of ours carries its preprocess contract, skeleton and decode rule. Of 
 its pictures are normalised by, what it gives, and which joints these are.
 """
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lspdmobile.decode import DecodeRule
 from lspdmobile.errors import BadInputError
 from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.skeleton import SKELETONS, Skeleton, skeleton_named
+from lspdmobile.toml_file import read_toml
 
 __all__ = ["Head", "Usage", "read_usage"]
 
@@ -157,7 +157,7 @@ def read_usage(path: Path) -> Usage:
     Raises:
         BadInputError: It is missing, not TOML or has wrong fields (all are listed).
     """
-    file = _read(path)
+    file = read_toml(path, _File, what="contract file")
     return Usage(
         source=path,
         skeleton=_named(file.skeleton, path) if isinstance(file.skeleton, str) else file.skeleton.skeleton(),
@@ -182,17 +182,3 @@ def _named(name: str, path: Path) -> Skeleton:
     except BadInputError as error:
         message = f"{path}: {error}, or write a [skeleton] table"
         raise BadInputError(message) from error
-
-
-def _read(path: Path) -> _File:
-    try:
-        fields: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        return _File.model_validate(fields)
-    except FileNotFoundError:
-        message = f"{path}: no such contract file"
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        message = f"{path}: not a readable TOML file ({error})"
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        message = f"{path}: {faults}"
-    raise BadInputError(message)

@@ -1,12 +1,11 @@
 """The training configuration: a TOML file, checked before any work."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lspdmobile.errors import BadInputError
+from lspdmobile.toml_file import read_toml
 
 __all__ = [
     "AugmentConfig",
@@ -176,14 +175,4 @@ def read_config(path: Path) -> TrainConfig:
     Raises:
         BadInputError: The file is missing, not TOML or has wrong fields (all are listed).
     """
-    try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-        return TrainConfig.model_validate(fields)
-    except FileNotFoundError:
-        message = f"{path}: no such training configuration"
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        message = f"{path}: not a readable TOML file ({error})"
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        message = f"{path}: {faults}"
-    raise BadInputError(message)
+    return read_toml(path, TrainConfig, what="training configuration")
