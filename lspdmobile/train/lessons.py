@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lspdmobile.errors import BadInputError
 from lspdmobile.preprocess import PreprocessContract
@@ -16,7 +17,32 @@ from lspdmobile.train.config import TrainConfig
 from lspdmobile.train.losses import Target, Targets
 from lspdmobile.train.samples import MARGIN, Samples
 
-__all__ = ["Lessons", "offline_network"]
+__all__ = ["Lessons", "OfflineTeacher", "offline_network"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfflineTeacher:
+    """A network trained before.
+
+    Attributes:
+        network: In eval mode on the training device.
+        input_size: Rows and columns of the pictures it was made for.
+    """
+
+    network: nn.Module
+    input_size: tuple[int, int]
+
+    @torch.no_grad()
+    def heatmaps(self, inputs: Tensor, stride: int) -> Tensor:
+        """Give what it sees in views ``[N, 3, h, w]``: float32 heatmaps ``[N, K, h/stride, w/stride]``.
+
+        It sees them enlarged or reduced to its own size, and its heatmaps are brought back: people as large as those it
+        learned from are what it can teach about (``benchmarks/teacher_views.py`` measures what that is worth).
+        """
+        grid = (inputs.shape[2] // stride, inputs.shape[3] // stride)
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            found: Tensor = self.network(_resized(inputs, self.input_size))
+        return _resized(found.float(), grid)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +54,7 @@ class Lessons:
         samples: Train set in memory.
         contract: Of the network that learns.
         skeleton: Of the samples.
-        network: An offline teacher, in eval mode on ``device``, or None.
+        teacher: A network trained before, or None.
         device: ``"cpu"`` or ``"cuda"``.
     """
 
@@ -36,7 +62,7 @@ class Lessons:
     samples: Samples
     contract: PreprocessContract
     skeleton: Skeleton
-    network: nn.Module | None
+    teacher: OfflineTeacher | None
     device: str
 
     def draw(self, index: Any, *, size: int, generator: torch.Generator) -> tuple[Tensor, Targets]:
@@ -65,8 +91,9 @@ class Lessons:
         if self._by_keypoints:
             share = self.config.offline.keypoints
             offline.append(Target(heatmaps=maps[:, count:], joints=weights[:, count:], weight=share))
-        if self.network is not None:
-            offline.append(_seen_by(self.network, inputs, labels.joints, self.config.offline.weight))
+        if self.teacher is not None:
+            seen, joints = self.teacher.heatmaps(inputs, stride), torch.ones_like(labels.joints)
+            offline.append(Target(heatmaps=seen, joints=joints, weight=self.config.offline.weight))
         return inputs, Targets(labels=labels, offline=tuple(offline))
 
     @property
@@ -84,15 +111,9 @@ class Lessons:
         return samples.pixels[index], points, weights
 
 
-def _seen_by(network: nn.Module, inputs: Tensor, joints: Tensor, weight: float) -> Target:
-    with torch.no_grad(), torch.autocast(inputs.device.type, torch.bfloat16):
-        heatmaps = network(inputs)
-    return Target(heatmaps=heatmaps.float(), joints=torch.ones_like(joints), weight=weight)
-
-
 def offline_network(
     config: TrainConfig, contract: PreprocessContract, skeleton: Skeleton, device: str
-) -> nn.Module | None:
+) -> OfflineTeacher | None:
     """Load the student that teaches offline, if the run names one.
 
     Raises:
@@ -110,4 +131,11 @@ def offline_network(
         message = f"offline.network {source} cannot teach this network: another {', '.join(odd)}"
         raise BadInputError(message)
     network: nn.Module = teacher.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.requires_grad_(False).eval()
+    return OfflineTeacher(network=network.requires_grad_(False).eval(), input_size=teacher.contract.input_size)
+
+
+def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(maps.shape[2:]) == size:
+        return maps
+    found = F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=True)
+    return found.contiguous(memory_format=torch.channels_last)

@@ -130,7 +130,7 @@ def _lessons(config: TrainConfig, samples: Samples, skeleton: Skeleton, device: 
         samples=samples,
         contract=contract,
         skeleton=skeleton,
-        network=offline_network(config, contract, skeleton, device),
+        teacher=offline_network(config, contract, skeleton, device),
         device=device,
     )
 

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from lspdmobile.errors import BadInputError
 from lspdmobile.networks.lspd import LspdConfig, LspdStudent
 from lspdmobile.skeleton import COCO_17, LSP_14
 from lspdmobile.student import Student, save_student
 from lspdmobile.train.config import TrainConfig
-from lspdmobile.train.lessons import Lessons, offline_network
+from lspdmobile.train.lessons import Lessons, OfflineTeacher, offline_network
 from lspdmobile.train.losses import Targets
 from lspdmobile.train.recipes import contract_for
 from lspdmobile.train.samples import Samples
@@ -25,9 +27,9 @@ def config_of(**offline: Any) -> TrainConfig:
     return TrainConfig.model_validate({**fields, "offline": offline})
 
 
-def drawn(config: TrainConfig, samples: Samples, tiny: LspdConfig, network: Any = None) -> tuple[torch.Tensor, Targets]:
+def drawn(config: TrainConfig, samples: Samples, tiny: LspdConfig, teacher: Any = None) -> tuple[torch.Tensor, Targets]:
     lessons = Lessons(
-        config=config, samples=samples, contract=contract_for(tiny), skeleton=LSP_14, network=network, device="cpu"
+        config=config, samples=samples, contract=contract_for(tiny), skeleton=LSP_14, teacher=teacher, device="cpu"
     )
     generator = torch.Generator().manual_seed(11)
     return lessons.draw(np.arange(len(samples)), size=64, generator=generator)
@@ -90,16 +92,50 @@ def test_a_network_teaches_what_it_sees_in_the_same_view(
     teacher: Student, tmp_path: Path, samples: Samples, tiny_config: LspdConfig
 ) -> None:
     config = config_of(network=str(tmp_path / "teacher.safetensors"), weight=0.4)
-    network = offline_network(config, contract_for(tiny_config), LSP_14, "cpu")
-    assert network is not None
-    assert not any(p.requires_grad for p in network.parameters())
-    inputs, targets = drawn(config, samples, tiny_config, network)
+    found = offline_network(config, contract_for(tiny_config), LSP_14, "cpu")
+    assert found is not None
+    assert found.input_size == tiny_config.input_size
+    assert not any(p.requires_grad for p in found.network.parameters())
+    inputs, targets = drawn(config, samples, tiny_config, replace(found, input_size=(64, 64)))
     (offline,) = targets.offline
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         expected = teacher.network(inputs).float()
     assert offline.weight == 0.4
     assert offline.joints.all()
     torch.testing.assert_close(offline.heatmaps, expected, rtol=0.05, atol=1e-3 * float(expected.abs().max()))
+
+
+class Bright(nn.Module):
+    """A teacher whose joint k is wherever channel k is bright; it remembers what it was shown."""
+
+    shown: torch.Size
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map ``[N, 3, h, w]`` to ``[N, 3, h/4, w/4]``."""
+        self.shown = x.shape
+        return F.avg_pool2d(x, 4)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 96), (48, 80)])
+def test_a_network_sees_views_at_its_own_size(size: tuple[int, int]) -> None:
+    """What it finds comes back in the grid of the network that learns, at the same place of the view."""
+    views = torch.zeros(2, 3, 64, 64)
+    views[0, 1, 40:48, 8:16] = 1
+    views[1, 2, 0:8, 56:64] = 1
+    teacher = OfflineTeacher(network=Bright(), input_size=size)
+
+    seen = teacher.heatmaps(views, stride=4)
+
+    assert isinstance(teacher.network, Bright)
+    assert teacher.network.shown == (2, 3, *size)
+    assert seen.shape == (2, 3, 16, 16)
+    assert seen.dtype == torch.float32
+    for picture, joint, row, column in ((0, 1, 10.5, 2.5), (1, 2, 0.5, 14.5)):
+        found = seen[picture, joint]
+        rows, columns = found.sum(1), found.sum(0)
+        steps = torch.arange(16.0)
+        assert float((rows * steps).sum() / rows.sum()) == pytest.approx(row, abs=0.3)
+        assert float((columns * steps).sum() / columns.sum()) == pytest.approx(column, abs=0.3)
 
 
 def test_a_network_of_other_pictures_or_joints_is_refused(
