@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from harness import peak_mb, printed, reset_peak
+from harness import printed
 from lspdmobile.choices import Estimator
+from lspdmobile.memory import peak_mb, reset_peak
 
 
 @dataclass(frozen=True, kw_only=True)

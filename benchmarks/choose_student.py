@@ -18,8 +18,9 @@ from typing import Any, Final
 from rich import box
 from rich.table import Table
 
-from harness import median_ms, printed
+from harness import printed
 from lspdmobile.choices import parse_formats, parse_precisions
+from lspdmobile.timing import in_turns
 
 ROOT: Final = Path(__file__).parent.parent
 ROUNDS: Final = 60
@@ -106,7 +107,7 @@ def latencies(candidates: list[Candidate]) -> dict[str, dict[str, float]]:
         for c in candidates
         for kind, path in c.artifacts.items()
     }
-    times = median_ms(opened, rounds=ROUNDS)
+    times = {name: timing.median for name, timing in in_turns(opened, rounds=ROUNDS).items()}
     return {c.name: {kind: times[c.name, kind] for kind in c.artifacts} for c in candidates}
 
 

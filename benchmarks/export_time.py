@@ -18,8 +18,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from harness import peak_mb, printed, reset_peak
+from harness import printed
 from lspdmobile.choices import parse_formats, parse_precisions
+from lspdmobile.memory import peak_mb, reset_peak
 
 
 @dataclass(frozen=True, kw_only=True)

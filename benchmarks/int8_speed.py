@@ -5,11 +5,9 @@ so that what else the machine does matters less.
 """
 
 import argparse
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +22,7 @@ from lspdmobile.data.bundled import bundled_pictures
 from lspdmobile.data.views import load_views
 from lspdmobile.run import ExportRequest, export
 from lspdmobile.student import load_student
+from lspdmobile.timing import in_turns
 
 _FORMATS: Final = (Format.TFLITE, Format.EXECUTORCH)
 _PRECISIONS: Final = (Precision.FP32, Precision.W8A8)
@@ -52,22 +51,11 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
                 if a.sha256
             }
             runs = {key: partial(executor.heatmaps, picture) for key, executor in executors.items()}
-            times = _cpu_ms(runs, rounds=options.rounds)
+            times = in_turns(runs, rounds=options.rounds, clock=time.process_time)
         for form in _FORMATS:
-            slow, fast = (times[form, precision] for precision in _PRECISIONS)
+            slow, fast = (times[form, precision].median for precision in _PRECISIONS)
             rows.append({"student": name, "format": form.value, "fp32_ms": slow, "w8a8_ms": fast, "ratio": slow / fast})
     return {"rounds": options.rounds, "rows": rows}
-
-
-def _cpu_ms(contenders: Mapping[Any, Callable[[], object]], *, rounds: int, warm_up: int = 5) -> dict[Any, float]:
-    found: dict[Any, list[float]] = {key: [] for key in contenders}
-    for turn in range(warm_up + rounds):
-        for key, contender in contenders.items():
-            started = time.process_time()
-            contender()
-            if turn >= warm_up:
-                found[key].append(1000 * (time.process_time() - started))
-    return {key: statistics.median(times) for key, times in found.items()}
 
 
 def table_of(found: dict[str, Any]) -> Table:

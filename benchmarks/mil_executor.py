@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 from rich import box
 from rich.table import Table
 
-from harness import median_ms, peak_mb, printed, reset_peak
+from harness import printed
 from lspdmobile.choices import Format, Precision
+from lspdmobile.memory import peak_mb, reset_peak
+from lspdmobile.timing import in_turns
 
 if TYPE_CHECKING:
     from torch import nn
@@ -124,7 +126,7 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
         )
         contenders = {p.value: executor(package_of(p, run), options.pictures) for p in PRECISIONS}
         contenders[EAGER] = eager(fused(options.student), student.contract.input_size, options.pictures)
-        times = median_ms(contenders, rounds=options.rounds, warm_up=2)
+        times = {name: t.median for name, t in in_turns(contenders, rounds=options.rounds, warm_up=2).items()}
         memory = {n: grown_mb(n, options, run) for n in names}
     return [
         {

@@ -9,6 +9,7 @@ from lspdmobile.siblings import check_siblings
 check_siblings()
 
 from lspdmobile.cli.app import app  # noqa: E402 - siblings first
+from lspdmobile.cli.benchmark import benchmark  # noqa: E402
 from lspdmobile.cli.demo import demo  # noqa: E402
 from lspdmobile.cli.diff import diff  # noqa: E402
 from lspdmobile.cli.doctor import doctor  # noqa: E402
@@ -29,6 +30,7 @@ from lspdmobile.errors import LspdmobileError  # noqa: E402
 __all__ = ["app", "main"]
 
 _SEVERAL = (
+    benchmark,
     demo,
     diff,
     doctor,

@@ -35,6 +35,7 @@ __all__ = [
     "percent",
     "pixels",
     "points",
+    "quotient",
     "ratio",
     "reason_lines",
     "size",
@@ -110,6 +111,11 @@ def milliseconds(latency_ms: float | None) -> str:
 def ratio(times: float) -> str:
     """Show how many times smaller something is: ``3.8x smaller``; ``as large`` where it is not."""
     return f"{_three_digits(times)}x smaller" if times >= 1.005 else "as large"
+
+
+def quotient(value: float) -> str:
+    """Show one time over another: ``0.48``, ``12.3``."""
+    return pixels(value)
 
 
 def percent(share: float | None) -> str:
