@@ -25,10 +25,11 @@ from lspdmobile.memory import peak_mb, reset_peak
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step: its wall time, and the largest resident memory of this process during it (MB = 10^6 bytes)."""
+    """One step: wall time, CPU time of this process, and its largest resident memory meanwhile (MB = 10^6 bytes)."""
 
     step: str
     seconds: float
+    cpu_seconds: float
     peak_mb: float
 
 
@@ -39,18 +40,22 @@ class Clock:
     steps: list[Step] = field(default_factory=list)
     name: str = ""
     started: float = 0.0
+    cpu_started: float = 0.0
 
     def __call__(self, step: str, *_: int) -> None:
         """Note that a step is under way."""
         if step != self.name:
             self.stop()
-            self.name, self.started = step, time.perf_counter()
+            self.name, self.started, self.cpu_started = step, time.perf_counter(), time.process_time()
 
     def stop(self) -> None:
         """End the step under way."""
         if self.name:
-            seconds = time.perf_counter() - self.started
-            self.steps.append(Step(step=self.name, seconds=round(seconds, 2), peak_mb=round(peak_mb(), 1)))
+            seconds, cpu = time.perf_counter() - self.started, time.process_time() - self.cpu_started
+            step = Step(
+                step=self.name, seconds=round(seconds, 2), cpu_seconds=round(cpu, 2), peak_mb=round(peak_mb(), 1)
+            )
+            self.steps.append(step)
         self.name = ""
         reset_peak()
 
@@ -84,6 +89,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         "params": report.student.params,
         "pictures": report.reference.images,
         "steps": [asdict(step) for step in clock.steps],
+        "total_cpu_seconds": round(time.process_time(), 2),
         "total_seconds": round(time.perf_counter() - started, 2),
         "peak_mb": max(step.peak_mb for step in clock.steps),
         "peak_is_per_step": reset_peak(),
@@ -97,11 +103,13 @@ def table_of(found: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("step")
     table.add_column("seconds", justify="right")
+    table.add_column("CPU seconds", justify="right")
     table.add_column("peak MB" if found["peak_is_per_step"] else "peak MB so far", justify="right")
     for step in found["steps"]:
-        table.add_row(step["step"], f"{step['seconds']:.2f}", f"{step['peak_mb']:.0f}")
+        table.add_row(step["step"], f"{step['seconds']:.2f}", f"{step['cpu_seconds']:.2f}", f"{step['peak_mb']:.0f}")
     table.add_section()
-    table.add_row("total", f"{found['total_seconds']:.2f}", f"{found['peak_mb']:.0f}")
+    totals = (f"{found[key]:.2f}" for key in ("total_seconds", "total_cpu_seconds"))
+    table.add_row("total", *totals, f"{found['peak_mb']:.0f}")
     return table
 
 
@@ -112,6 +120,7 @@ def main() -> int:
     parser.add_argument("--format", default="all", help="comma list, as for lspdmobile export")
     parser.add_argument("--precision", default="fp32,fp16,w8a8", help="comma list, as for lspdmobile export")
     parser.add_argument("--methods", default="default", help="as for lspdmobile export")
+    parser.add_argument("--pictures", type=int, default=None, help="judge on so many; default: all")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
     found, code = printed(options, measured, table_of)

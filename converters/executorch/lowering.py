@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from torch.export import ExportedProgram
 
-__all__ = ["lower", "replaced"]
+__all__ = ["lower", "lower_portable", "replaced"]
 
 _NEEDED_BY: Final = {
     "ConvertToUpsampleBilinear2d": ("index",),
@@ -51,6 +51,18 @@ def lower(exported: ExportedProgram, constant_methods: dict[str, str], *, keep_a
             partitioner=[XnnpackPartitioner(configs=configs)],
             constant_methods=constant_methods,
             compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
+        )
+        return bytes(edge.to_executorch().buffer)
+
+
+def lower_portable(exported: ExportedProgram) -> bytes:
+    """Lower a program for the portable kernels alone and serialise it."""
+    import executorch.kernels.quantized  # noqa: F401 - tells the compiler of kernels for quantize and dequantize
+    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+
+    with _lean(exported, enabled=True):
+        edge = to_edge_transform_and_lower(
+            exported, compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True)
         )
         return bytes(edge.to_executorch().buffer)
 

@@ -1,5 +1,8 @@
 """Runs a ``.tflite`` file with LiteRT, the runtime phones use, with its default XNNPACK delegate."""
 
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,32 +14,68 @@ from converters.tflite.flatbuffer import missing, read_model
 from converters.tflite.matching import layout_of, to_layout
 from lspdmobile.artifact import Executor, PrecisionLoss
 from lspdmobile.choices import Layout
-from lspdmobile.errors import BadInputError, ConversionError
+from lspdmobile.errors import BadInputError, ConversionError, EnvironmentLacksError
 
-__all__ = ["LiteRtExecutor", "open_executor", "precision_losses"]
+__all__ = ["Kernels", "LiteRtExecutor", "open_executor", "precision_losses"]
 
 
-def open_executor(path: Path, *, threads: int = 1) -> Executor:
+class Kernels(StrEnum):
+    """What computes a file's operators."""
+
+    DEFAULT = "default"
+    """What phones use: XNNPACK, and LiteRT's optimised kernels for what it leaves."""
+    REFERENCE = "reference"
+    """LiteRT's plain loops."""
+    TENSORFLOW = "tensorflow"
+    """TensorFlow's own copy of the interpreter with its plain loops."""
+
+
+def open_executor(path: Path, *, threads: int = 1, kernels: Kernels = Kernels.DEFAULT) -> Executor:
     """Load a ``.tflite`` file with one float32 picture input and one float32 heatmap output.
+
+    Args:
+        path: The file.
+        threads: Of the interpreter.
+        kernels: What computes; other ones than phones use are for second opinions.
 
     Raises:
         BadInputError: The file is damaged, or its input or output is of another kind.
         ConversionError: The runtime refused the file.
-        EnvironmentLacksError: ai-edge-litert is absent.
+        EnvironmentLacksError: ai-edge-litert, or the TensorFlow that was asked for, is absent.
     """
     read_model(path)
+    make, name = _interpreter(kernels)
     try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise missing(error) from error
-    try:
-        interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        interpreter = make(model_path=str(path), num_threads=threads)
         interpreter.allocate_tensors()
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     except (ValueError, RuntimeError) as error:
         message = f"{path}: LiteRT cannot run this file: {str(error).strip().splitlines()[0]}"
         raise ConversionError(message) from error
-    return LiteRtExecutor(path, interpreter, _only(path, inputs, "input"), _only(path, outputs, "output"))
+    return LiteRtExecutor(path, interpreter, _only(path, inputs, "input"), _only(path, outputs, "output"), name=name)
+
+
+def _interpreter(kernels: Kernels) -> tuple[Callable[..., Any], str]:
+    """Give what makes an interpreter with such kernels, and its name with version."""
+    if kernels is Kernels.TENSORFLOW:
+        try:
+            import tensorflow
+        except ImportError as error:
+            message = "TensorFlow's own interpreter needs the package tensorflow: pip install 'lspdmobile[tensorflow]'"
+            raise EnvironmentLacksError(message) from error
+        lite = tensorflow.lite
+        resolver = lite.experimental.OpResolverType.BUILTIN_REF
+        name = f"TensorFlow {tensorflow.__version__} (reference kernels)"
+        return partial(lite.Interpreter, experimental_op_resolver_type=resolver), name
+    try:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    except ImportError as error:
+        raise missing(error) from error
+    name = f"LiteRT {version('ai-edge-litert')}"
+    if kernels is Kernels.REFERENCE:
+        resolver = OpResolverType.BUILTIN_REF
+        return partial(Interpreter, experimental_op_resolver_type=resolver), f"{name} (reference kernels)"
+    return Interpreter, name
 
 
 def precision_losses(path: Path, pictures: NDArray[np.float32]) -> tuple[PrecisionLoss, ...]:  # noqa: ARG001
@@ -51,11 +90,13 @@ class LiteRtExecutor:
         path: For messages.
         interpreter: Loaded, with its tensors allocated.
         input_detail, output_detail: The interpreter's description of its one input and output.
+        name: What runs it; default kernels are added.
     """
 
     def __init__(
-        self, path: Path, interpreter: Any, input_detail: dict[str, Any], output_detail: dict[str, Any]
+        self, path: Path, interpreter: Any, input_detail: dict[str, Any], output_detail: dict[str, Any], *, name: str
     ) -> None:
+        self._name = name
         self._path = path
         self._interpreter = interpreter
         self._input = input_detail
@@ -65,8 +106,10 @@ class LiteRtExecutor:
     @property
     def name(self) -> str:
         """Runtime, version and kernels, such as ``LiteRT 2.3.0 (XNNPACK)``."""
+        if "kernels" in self._name:
+            return self._name
         delegated = any(op["op_name"] == "DELEGATE" for op in self._interpreter._get_ops_details())
-        return f"LiteRT {version('ai-edge-litert')} ({'XNNPACK' if delegated else 'built-in kernels'})"
+        return f"{self._name} ({'XNNPACK' if delegated else 'built-in kernels'})"
 
     @property
     def caveat(self) -> str:
