@@ -3,14 +3,18 @@
 Importing this package imports no converter library: each function imports what it needs.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from converters import coreml, executorch, executorch_coreml, pte, tflite
 from lspdmobile.artifact import Converter
 from lspdmobile.choices import Backend, Format, Precision
+from lspdmobile.delegation import Delegation
 from lspdmobile.deviation import CompareWithPlan
 
-__all__ = ["BACKENDS", "FORMATS", "comparison", "emitter"]
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["BACKENDS", "FORMATS", "comparison", "emitter", "foretell"]
 
 FORMATS: Final[dict[Format, Converter]] = {
     Format.COREML: coreml,
@@ -28,6 +32,16 @@ BACKENDS: Final[dict[Backend, Converter]] = {
 def emitter(form: Format, backend: Backend) -> Converter:
     """Give what writes a format; the backend matters to ExecuTorch alone."""
     return BACKENDS[backend] if form is Format.EXECUTORCH else FORMATS[form]
+
+
+def foretell(
+    form: Format, backend: Backend, network: "nn.Module", input_size: tuple[int, int], precision: Precision
+) -> Delegation | None:
+    """Foretell what the runtime will take of a fused network; None where that is not up to a list of operators."""
+    if form is Format.COREML or (form is Format.EXECUTORCH and backend is Backend.COREML):
+        return None
+    module = tflite if form is Format.TFLITE else executorch
+    return module.foretell(network, input_size, precision)
 
 
 def comparison(form: Format, precision: Precision, backend: Backend | None) -> CompareWithPlan | None:

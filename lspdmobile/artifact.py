@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lspdmobile.choices import Format, Layout, Precision
+from lspdmobile.delegation import Delegation
 from lspdmobile.errors import BadInputError
+from lspdmobile.operators import Duplicate, Grid, Leftovers, Operator
 from lspdmobile.shortfall import Shortfall
 
 if TYPE_CHECKING:
@@ -94,27 +96,6 @@ class TensorFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Delegation:
-    """How many operators the fast path takes.
-
-    Attributes:
-        delegate: Name of the delegate.
-        delegated, total: Operator counts.
-        not_delegated: Operator types left behind, with multiplicity.
-    """
-
-    delegate: str
-    delegated: int
-    total: int
-    not_delegated: tuple[str, ...] = ()
-
-    @property
-    def fraction(self) -> float:
-        """Delegated over total; 1 for an empty program."""
-        return self.delegated / self.total if self.total else 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
 class ArtifactFacts:
     """What is really inside an artifact, read from the file.
 
@@ -125,6 +106,12 @@ class ArtifactFacts:
         delegation: None where it cannot be known from the file on this machine.
         metadata: Text entries stored in the file.
         weight_bytes_by_layer: Operator, as the file names it, to what it reads of ``weight_bytes_by_dtype``.
+        operators: Each operator that computes something from the input, in the order of execution.
+        forecasts: What published rules say of targets that cannot be asked here.
+        grids: Of every quantized tensor.
+        duplicates: Constants that are stored more than once.
+        leftovers: What computes in float in a file of integers; None where the file computes in float anyway.
+        layout: Of a picture that goes in, ``nchw`` or ``nhwc``; None where its shape does not show it.
     """
 
     inputs: tuple[TensorFacts, ...]
@@ -134,6 +121,12 @@ class ArtifactFacts:
     delegation: Delegation | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     weight_bytes_by_layer: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    operators: tuple[Operator, ...] = ()
+    forecasts: tuple[Delegation, ...] = ()
+    grids: tuple[Grid, ...] = ()
+    duplicates: tuple[Duplicate, ...] = ()
+    leftovers: Leftovers | None = None
+    layout: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,20 +1,24 @@
 """What is really inside a ``.mlpackage``, read from the file; needs neither coremltools nor torch."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from converters.coreml.contents import constants, flexible_shape, grids, is_weight, operators
 from converters.coreml.mil.constants import Constant
 from converters.coreml.mil.features import NamedType
 from converters.coreml.mil.package import Operation, Program, read_program
+from converters.coreml.rules import GPU, NEURAL_ENGINE
 from converters.layer_bytes import Reading, StoredConstant, layer_bytes
 from lspdmobile.artifact import ArtifactFacts, TensorFacts
+from lspdmobile.delegation import Delegation, forecast
+from lspdmobile.operators import Operator, duplicates_of, layout_of_shape, leftovers_of
 
-__all__ = ["contents", "inspect", "readings"]
+__all__ = ["ANE_TARGET", "GPU_TARGET", "contents", "forecasts", "inspect", "readings"]
 
-_PARAMETER_DTYPES: Final = ("bool", "string", "int32", "int64", "uint32")
-_FLEXIBLE: Final = -1
+ANE_TARGET: Final = "coreml-ane"
+GPU_TARGET: Final = "coreml-gpu"
 
 
 def inspect(path: Path) -> ArtifactFacts:
@@ -22,8 +26,8 @@ def inspect(path: Path) -> ArtifactFacts:
 
     Weight bytes count every stored constant of at least one axis whose dtype is not one that only parameters such as
     strides have, under the dtype it is stored in: an int8 weight and its float16 scales count as int8 and float16.
-    Which operations the Neural Engine takes is not in the file, so nothing is said about delegation. Axes of flexible
-    length are shown as -1.
+    Which operations the Neural Engine takes is not in the file, so it is foretold by rules. Axes of flexible length are
+    shown as -1.
 
     Raises:
         BadInputError: The package is damaged or not an ML Program.
@@ -31,6 +35,7 @@ def inspect(path: Path) -> ArtifactFacts:
     """
     program = read_program(path)
     kinds, weights = contents(program)
+    working = operators(program)
     return ArtifactFacts(
         inputs=tuple(_facts(value) for value in program.inputs),
         outputs=tuple(_facts(value) for value in program.outputs),
@@ -39,6 +44,20 @@ def inspect(path: Path) -> ArtifactFacts:
         delegation=None,
         metadata=program.metadata,
         weight_bytes_by_layer=layer_bytes(readings(program), weights),
+        operators=working,
+        forecasts=forecasts(working),
+        grids=grids(program),
+        duplicates=duplicates_of(constants(program)),
+        leftovers=leftovers_of(working, simulated=True),
+        layout=layout_of_shape(flexible_shape(program.inputs[0].type)) if program.inputs else None,
+    )
+
+
+def forecasts(working: Sequence[Operator]) -> tuple[Delegation, ...]:
+    """Foretell what the Neural Engine and the GPU take of a program's operations."""
+    return (
+        forecast(working, NEURAL_ENGINE, delegate="Neural Engine", target=ANE_TARGET),
+        forecast(working, GPU, delegate="Core ML GPU", target=GPU_TARGET),
     )
 
 
@@ -70,14 +89,9 @@ def readings(program: Program) -> Iterator[Reading]:
 
 def _weights(operation: Operation) -> Iterator[Constant]:
     for bound in (bound for bounds in operation.inputs.values() for bound in bounds):
-        if isinstance(bound, Constant) and _is_weight(bound):
+        if isinstance(bound, Constant) and is_weight(bound):
             yield bound
 
 
-def _is_weight(constant: Constant) -> bool:
-    return bool(constant.type.shape) and constant.type.dtype.name not in _PARAMETER_DTYPES
-
-
 def _facts(value: NamedType) -> TensorFacts:
-    shape = tuple(_FLEXIBLE if size is None else size for size in value.type.shape)
-    return TensorFacts(name=value.name, shape=shape, dtype=value.type.dtype.name)
+    return TensorFacts(name=value.name, shape=flexible_shape(value.type), dtype=value.type.dtype.name)

@@ -7,6 +7,7 @@ from typing import Final
 
 from converters.executorch.emit import SUFFIX, WHY_NOT, emit, misfit, supported
 from converters.executorch.execute import open_executor, precision_losses
+from converters.executorch.foretelling import foretell
 from converters.executorch.inspect import inspect
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "SUFFIX",
     "WHY_NOT",
     "emit",
+    "foretell",
     "inspect",
     "misfit",
     "open_executor",

@@ -5,32 +5,24 @@ Operators inside XNNPACK's blobs are named ``xnnpack::Conv2d``; the others keep 
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from converters.executorch.program import XNNPACK, XnnGraph, XnnValue, forward_plan, read_program, xnnpack_graphs
+from converters.executorch.contents import XNN_PREFIX, constants, dtype_of, grids, operators, xnn_name
+from converters.executorch.program import XNNPACK, XnnGraph, XnnValue, forward_plan, read_with_constants, xnnpack_graphs
+from converters.executorch.rules import XNNPACK as XNNPACK_RULES
 from converters.layer_bytes import Reading, StoredConstant, layer_bytes
-from lspdmobile.artifact import ArtifactFacts, Delegation, TensorFacts
+from lspdmobile.artifact import ArtifactFacts, TensorFacts
+from lspdmobile.delegation import Delegation, divided, reasons
 from lspdmobile.errors import BadInputError
+from lspdmobile.operators import Operator, duplicates_of, layout_of_shape, leftovers_of
 
-__all__ = ["METADATA_METHOD", "facts_of", "inspect", "kernel_calls"]
+__all__ = ["METADATA_METHOD", "facts_of", "inspect", "is_outside", "kernel_calls"]
 
 METADATA_METHOD: Final = "lspdmobile_metadata"
 """Constant method whose one output is a JSON object of text entries."""
 
-_DTYPES: Final = {
-    "BYTE": ("uint8", 1),
-    "CHAR": ("int8", 1),
-    "SHORT": ("int16", 2),
-    "INT": ("int32", 4),
-    "LONG": ("int64", 8),
-    "HALF": ("float16", 2),
-    "FLOAT": ("float32", 4),
-    "DOUBLE": ("float64", 8),
-    "BOOL": ("bool", 1),
-    "BFLOAT16": ("bfloat16", 2),
-}
 _TEXT_FIELDS: Final = {"String": "string_val", "Int": "int_val", "Double": "double_val", "Bool": "bool_val"}
 
 
@@ -44,42 +36,53 @@ def inspect(path: Path) -> ArtifactFacts:
         BadInputError: The file is unreadable, truncated or no ExecuTorch program.
         EnvironmentLacksError: executorch is absent.
     """
-    return facts_of(path, read_program(path))
+    return facts_of(path, *read_with_constants(path))
 
 
-def facts_of(path: Path, program: Any) -> ArtifactFacts:
-    """Give what :func:`inspect` gives, of a program that was read from ``path``.
+def facts_of(path: Path, program: Any, held: Mapping[str, bytes]) -> ArtifactFacts:
+    """Give what :func:`inspect` gives, of a program that was read from ``path`` with the constants it holds by name.
 
     Raises:
         BadInputError: The program contradicts itself.
     """
     try:
-        return _facts(path, program)
+        return _facts(path, program, held)
     except (LookupError, AttributeError, TypeError, ValueError) as error:
         message = f"{path}: is damaged ({type(error).__name__} while reading its program); export it again"
         raise BadInputError(message) from error
 
 
-def _facts(path: Path, program: Any) -> ArtifactFacts:
+def _facts(path: Path, program: Any, held: Mapping[str, bytes]) -> ArtifactFacts:
     plan = forward_plan(program)
-    graphs = tuple(xnnpack_graphs(program, path))
-    inside = Counter(f"xnnpack::{node.kind}" for graph in graphs for node in graph.nodes)
-    inside.update(f"delegate::{delegate.id}" for delegate in plan.delegates if delegate.id != XNNPACK)
-    outside, weights = kernel_calls(plan), _weight_bytes(plan, graphs)
+    graphs = tuple(xnnpack_graphs(program, path, held))
+    working, weights = operators(plan, graphs), _weight_bytes(plan, graphs)
+    inputs = _tensors(plan, plan.inputs, "input")
     return ArtifactFacts(
-        inputs=_tensors(plan, plan.inputs, "input"),
+        inputs=inputs,
         outputs=_tensors(plan, plan.outputs, "output"),
         weight_bytes_by_dtype=weights,
-        ops=dict((inside + outside).most_common()),
-        delegation=Delegation(
-            delegate=", ".join(dict.fromkeys(_delegate_name(delegate.id) for delegate in plan.delegates)) or "none",
-            delegated=inside.total(),
-            total=inside.total() + outside.total(),
-            not_delegated=tuple(f"{name} x{count}" for name, count in outside.most_common()),
-        ),
+        ops=dict(Counter(each.kind for each in working).most_common()),
+        delegation=_delegation(plan, working),
         metadata=_metadata(program),
         weight_bytes_by_layer=layer_bytes(_readings(graphs), weights),
+        operators=working,
+        grids=grids(graphs),
+        duplicates=duplicates_of(constants(graphs)),
+        leftovers=leftovers_of(working),
+        layout=layout_of_shape(inputs[0].shape) if inputs else None,
     )
+
+
+def is_outside(operator: Operator) -> bool:
+    """Tell whether no delegate took an operator."""
+    return not operator.kind.startswith((XNN_PREFIX, "delegate::"))
+
+
+def _delegation(plan: Any, working: Sequence[Operator]) -> Delegation:
+    names = list(dict.fromkeys(_delegate_name(delegate.id) for delegate in plan.delegates))
+    left = reasons(filter(is_outside, working), XNNPACK_RULES)
+    target = f"executorch-{names[0].lower()}" if len(names) == 1 else ""
+    return divided(working, left, delegate=", ".join(names) or "none", target=target)
 
 
 def _delegate_name(identifier: str) -> str:
@@ -88,14 +91,7 @@ def _delegate_name(identifier: str) -> str:
 
 def kernel_calls(plan: Any) -> Counter[str]:
     """Count the operators that no delegate took."""
-    calls: Counter[str] = Counter()
-    for chain in plan.chains:
-        for instruction in chain.instructions:
-            index = getattr(instruction.instr_args, "op_index", None)
-            if index is not None:
-                operator = plan.operators[index]
-                calls[f"{operator.name}.{operator.overload}" if operator.overload else operator.name] += 1
-    return calls
+    return Counter(each.kind for each in operators(plan, ()) if is_outside(each))
 
 
 def _tensors(plan: Any, indices: list[int], what: str) -> tuple[TensorFacts, ...]:
@@ -103,15 +99,9 @@ def _tensors(plan: Any, indices: list[int], what: str) -> tuple[TensorFacts, ...
     for position, index in enumerate(indices):
         value = plan.values[index].val
         sizes = getattr(value, "sizes", None)
-        dtype = _dtype(value)[0] if sizes is not None else type(value).__name__.lower()
+        dtype = dtype_of(value)[0] if sizes is not None else type(value).__name__.lower()
         facts.append(TensorFacts(name=f"{what}_{position}", shape=tuple(map(int, sizes or ())), dtype=dtype))
     return tuple(facts)
-
-
-def _dtype(tensor: Any) -> tuple[str, int]:
-    """Give name and element bytes."""
-    name = tensor.scalar_type.name
-    return _DTYPES.get(name, (name.lower(), 1))
 
 
 def _weight_bytes(plan: Any, graphs: tuple[XnnGraph, ...]) -> dict[str, int]:
@@ -126,7 +116,7 @@ def _weight_bytes(plan: Any, graphs: tuple[XnnGraph, ...]) -> dict[str, int]:
         buffer = getattr(entry.val, "data_buffer_idx", 0)
         if buffer and buffer not in seen and entry.val.allocation_info is None:
             seen.add(buffer)
-            name, size = _dtype(entry.val)
+            name, size = dtype_of(entry.val)
             count = 1
             for length in entry.val.sizes:
                 count *= length
@@ -140,7 +130,7 @@ def _readings(graphs: tuple[XnnGraph, ...]) -> Iterator[Reading]:
         for number, node in enumerate(graph.nodes):
             read = [value for value in (node.input, node.filter, node.bias) if value is not None]
             yield Reading(
-                name=f"{node.kind} {blob}.{number}" if len(graphs) > 1 else f"{node.kind} {number}",
+                name=xnn_name(node, blob, number, len(graphs)),
                 inputs=[id(value) for value in read if not value.constant_bytes],
                 outputs=[id(node.output)],
                 constants=[constant for value in read for constant in _stored(value)],

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -30,6 +30,7 @@ _SHORTEST_FILE: Final = 8
 _XNN_MAGIC: Final = b"XH00"
 _XNN_OFFSETS: Final = struct.Struct("<II")
 _XNN_OFFSETS_AT: Final = 10
+_INVALID_ID: Final = 0xFFFFFFFF
 _DTYPES: Final = {
     1: "float32",
     2: "float16",
@@ -60,6 +61,10 @@ class XnnValue:
         scale, zero_point: Per-tensor grid; None where it has none.
         constant: These bytes; empty where they were not asked for.
         scales: Of each channel; empty where they were not asked for or there are none.
+        number: Which of its graph's values it is.
+        shape: Pictures are ``[N, rows, columns, channels]`` inside XNNPACK.
+        external: Which argument of the delegate call it is; None inside the graph.
+        channel_axis: Along which ``scales`` go.
     """
 
     dtype: str
@@ -69,6 +74,10 @@ class XnnValue:
     zero_point: int | None = None
     constant: bytes = b""
     scales: tuple[float, ...] = ()
+    number: int = 0
+    shape: tuple[int, ...] = ()
+    external: int | None = None
+    channel_axis: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +89,8 @@ class XnnNode:
         input, output: Its first input and its output.
         filter: Its weights; None for operators without any.
         bias: Its biases; None for operators without any.
+        more: Its other inputs.
+        fields: What the file says of it besides, by name.
     """
 
     kind: str
@@ -87,6 +98,8 @@ class XnnNode:
     output: XnnValue | None
     filter: XnnValue | None = None
     bias: XnnValue | None = None
+    more: tuple[XnnValue, ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,15 +236,23 @@ def _value(base: dict[str, Any], grid: dict[str, Any], sizes: list[int], held: l
         zero_point=int(grid["zero_point"]) if per_tensor else None,
         constant=held[constant] if constant else b"",
         scales=stored,
+        number=int(base["id_out"]),
+        shape=tuple(int(size) for size in base["dims"]),
+        external=int(base["external_id"]) if base["external_id"] != _INVALID_ID else None,
+        channel_axis=int(grid.get("channel_dim", 0)),
     )
 
 
 def _node(union: dict[str, Any], values: dict[int, XnnValue]) -> XnnNode:
     first = union.get("input1_id", union.get("input_id"))
+    kind = union["type"].removeprefix("XNN")
+    inputs = int(kind[-1]) if kind.startswith("Concatenate") else 2  # absent numbers read as 0, which is a value's too
     return XnnNode(
-        kind=union["type"].removeprefix("XNN"),
+        kind=kind,
         input=values.get(first) if first is not None else None,
         output=values.get(union["output_id"]) if "output_id" in union else None,
         filter=values.get(union["filter_id"]) if "filter_id" in union else None,
         bias=values.get(union["bias_id"]) if "bias_id" in union else None,
+        more=tuple(values[union[f"input{i}_id"]] for i in range(2, inputs + 1) if union.get(f"input{i}_id") in values),
+        fields={name: value for name, value in union.items() if isinstance(value, int | float)},
     )

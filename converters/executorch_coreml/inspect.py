@@ -1,16 +1,20 @@
 """What is really inside a ``.pte`` with Core ML delegates, ours or not, the Core ML programs included."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from converters.coreml.inspect import contents, readings
+from converters.coreml.contents import constants, grids, operators
+from converters.coreml.inspect import contents, forecasts, readings
 from converters.executorch.inspect import facts_of
-from converters.executorch.program import read_program
+from converters.executorch.program import read_with_constants
 from converters.executorch_coreml.embedded import CORE_ML, core_ml_files, is_compiled, mil_program
 from converters.layer_bytes import layer_bytes
-from lspdmobile.artifact import ArtifactFacts, Delegation
+from lspdmobile.artifact import ArtifactFacts
+from lspdmobile.delegation import Delegation, divided
+from lspdmobile.operators import Grid, Operator, StoredBytes, duplicates_of, leftovers_of
 
 __all__ = ["inspect"]
 
@@ -29,32 +33,55 @@ def inspect(path: Path) -> ArtifactFacts:
         ConversionError: A Core ML program uses what the reader does not know.
         EnvironmentLacksError: executorch is absent.
     """
-    program = read_program(path)
-    facts = facts_of(path, program)
-    inside, weights = Counter[str](), Counter[str](facts.weight_bytes_by_dtype)
-    layers = dict(facts.weight_bytes_by_layer)
+    program, held = read_with_constants(path)
+    facts = facts_of(path, program, held)
+    weights, layers = Counter[str](facts.weight_bytes_by_dtype), dict(facts.weight_bytes_by_layer)
+    opened: list[tuple[Operator, ...]] = []
+    found: list[Grid] = []
+    stored: list[StoredBytes] = []
     for number, files in enumerate(core_ml_files(program, path)):
         if is_compiled(files):
-            inside[f"{_UNOPENED} (compiled model)"] += 1
+            opened.append(())
             continue
         embedded = mil_program(files, path)
-        kinds, stored = contents(embedded)
-        layers |= {f"coreml {number}: {k}": held for k, held in layer_bytes(readings(embedded), stored).items()}
-        inside.update({f"coreml::{kind}": count for kind, count in kinds.items()})
-        weights.update(stored)
-    unopened = facts.ops.get(_UNOPENED, 0)
-    ops = inside + Counter({name: count for name, count in facts.ops.items() if name != _UNOPENED})
+        _, held_by_dtype = contents(embedded)
+        layers |= {f"coreml {number}: {k}": held for k, held in layer_bytes(readings(embedded), held_by_dtype).items()}
+        weights.update(held_by_dtype)
+        opened.append(operators(embedded))
+        found += grids(embedded)
+        stored += constants(embedded)
+    inside = [each for part in opened for each in part]
+    working = _opened(facts.operators, opened)
     return replace(
         facts,
-        ops=dict(ops.most_common()),
+        ops=dict(Counter(each.kind for each in working).most_common()),
         weight_bytes_by_dtype=dict(weights.most_common()),
         weight_bytes_by_layer=layers,
-        delegation=_delegation(facts.delegation, inside.total() - unopened),
+        delegation=_delegation(facts.delegation, working),
+        operators=working,
+        forecasts=forecasts(inside),
+        grids=(*facts.grids, *found),
+        duplicates=(*facts.duplicates, *duplicates_of(stored)),
+        leftovers=leftovers_of(inside, simulated=True),
     )
 
 
-def _delegation(delegation: Delegation | None, more: int) -> Delegation | None:
+def _opened(outside: Sequence[Operator], parts: Sequence[Sequence[Operator]]) -> tuple[Operator, ...]:
+    """Put what the delegates hold in the places of the delegates; a compiled model stays one operator."""
+    waiting = iter(parts)
+    found: list[Operator] = []
+    for each in outside:
+        if each.kind != _UNOPENED:
+            found.append(each)
+        elif part := next(waiting, ()):
+            found += [replace(inner, kind=f"coreml::{inner.kind}") for inner in part]
+        else:
+            found.append(replace(each, kind=f"{_UNOPENED} (compiled model)"))
+    return tuple(found)
+
+
+def _delegation(delegation: Delegation | None, working: Sequence[Operator]) -> Delegation | None:
     """Count what the opened delegates hold instead of the delegates."""
     if delegation is None:
         return None
-    return replace(delegation, delegated=delegation.delegated + more, total=delegation.total + more)
+    return divided(working, delegation.left, delegate=delegation.delegate, target="executorch-coreml")

@@ -8,6 +8,7 @@ from typing import Final
 from converters.tflite.deviation import deviation
 from converters.tflite.emit import SUFFIX, WHY_NOT, emit, misfit, supported
 from converters.tflite.execute import open_executor, precision_losses
+from converters.tflite.foretelling import foretell
 from converters.tflite.inspect import inspect
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "WHY_NOT",
     "deviation",
     "emit",
+    "foretell",
     "inspect",
     "misfit",
     "open_executor",

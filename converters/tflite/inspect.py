@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from converters.layer_bytes import Reading, StoredConstant, layer_bytes
+from converters.tflite.contents import constants, grids, main_operators
+from converters.tflite.delegates import gpu_forecast, xnnpack_partition
 from converters.tflite.flatbuffer import (
     dtype_name,
     main_graph,
@@ -14,7 +16,8 @@ from converters.tflite.flatbuffer import (
     read_model,
     tensor_name,
 )
-from lspdmobile.artifact import ArtifactFacts, Delegation, TensorFacts
+from lspdmobile.artifact import ArtifactFacts, TensorFacts
+from lspdmobile.operators import duplicates_of, layout_of_shape, leftovers_of
 
 __all__ = ["inspect"]
 
@@ -23,7 +26,7 @@ def inspect(path: Path) -> ArtifactFacts:
     """Read a file's input, output, constants, operators, metadata and XNNPACK partition.
 
     The delegation is that of the interpreter's own partition after loading, None where this machine cannot load the
-    file (custom operators, for instance).
+    file (custom operators, for instance). The GPU delegate is foretold.
 
     Raises:
         BadInputError: The file is unreadable, truncated or no TFLite file.
@@ -32,15 +35,22 @@ def inspect(path: Path) -> ArtifactFacts:
     model = read_model(path)
     graph = main_graph(model)
     signature = model.signatureDefs[0] if len(model.signatureDefs or []) == 1 else None
-    weights = _weight_bytes(model)
+    weights, working = _weight_bytes(model), main_operators(model)
+    inputs = _facts(graph, graph.inputs, signature.inputs if signature else [])
     return ArtifactFacts(
-        inputs=_facts(graph, graph.inputs, signature.inputs if signature else []),
+        inputs=inputs,
         outputs=_facts(graph, graph.outputs, signature.outputs if signature else []),
         weight_bytes_by_dtype=weights,
         ops=dict(Counter(name for name, _, _ in operators(model)).most_common()),
-        delegation=_delegation(path),
+        delegation=xnnpack_partition(path, working),
         metadata=read_metadata(model),
         weight_bytes_by_layer=layer_bytes(_readings(model), weights),
+        operators=working,
+        forecasts=(gpu_forecast(path, working),),
+        grids=grids(model),
+        duplicates=duplicates_of(constants(model)),
+        leftovers=leftovers_of(working),
+        layout=layout_of_shape(inputs[0].shape) if inputs else None,
     )
 
 
@@ -89,45 +99,3 @@ def _readings(model: Any) -> Iterator[Reading]:
                 if constant is not None
             ],
         )
-
-
-def _delegation(path: Path) -> Delegation | None:
-    """Read which operators the interpreter handed to its default delegate."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    try:
-        interpreter = Interpreter(model_path=str(path), num_threads=1)
-        interpreter.allocate_tensors()
-    except (ValueError, RuntimeError):
-        return None
-    nodes = interpreter._get_ops_details()
-    originals = [node for node in nodes if node["op_name"] != "DELEGATE"]
-    taken = _taken(originals, [node for node in nodes if node["op_name"] == "DELEGATE"])
-    left = Counter(node["op_name"] for node in originals if node["index"] not in taken)
-    return Delegation(
-        delegate="XNNPACK",
-        delegated=len(taken),
-        total=len(originals),
-        not_delegated=tuple(f"{name} x{count}" for name, count in left.most_common()),
-    )
-
-
-def _taken(originals: list[dict[str, Any]], partitions: list[dict[str, Any]]) -> set[int]:
-    """Give the indices of the operators inside the partitions.
-
-    The interpreter lists every original operator and, behind them, one node for each partition; a partition's operators
-    are those met when walking back from its outputs to its inputs.
-    """
-    producer = {int(tensor): node for node in originals for tensor in node["outputs"]}
-    taken: set[int] = set()
-    for partition in partitions:
-        borders = {int(tensor) for tensor in partition["inputs"]}
-        waiting = [int(tensor) for tensor in partition["outputs"]]
-        while waiting:
-            tensor = waiting.pop()
-            node = producer.get(tensor)
-            if tensor in borders or node is None or node["index"] in taken:
-                continue
-            taken.add(node["index"])
-            waiting.extend(int(i) for i in node["inputs"])
-    return taken

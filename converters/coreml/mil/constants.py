@@ -104,11 +104,13 @@ class Constant:
         type: As the file states it.
         value: The elements in the file's own dtype (sub-byte types one element per byte), or text.
         stored_bytes: Bytes the elements take in the file.
+        record: Weight file and offset; empty where it is written in place.
     """
 
     type: TensorType
     value: NDArray[Any] | str
     stored_bytes: int
+    record: str = ""
 
 
 def tensor_type(value_type: Any, where: str) -> TensorType:
@@ -190,7 +192,8 @@ def constant_from_value(value: Any, folder: Path, blobs: dict[str, BlobFile], wh
         if name not in blobs:
             blobs[name] = BlobFile(_inside(folder, name))
         raw = blobs[name].data(value.blobFileValue.offset, kind.dtype, count)
-        return Constant(type=kind, value=_from_bytes(raw, kind, count, where), stored_bytes=len(raw))
+        record = f"{name}@{value.blobFileValue.offset}"
+        return Constant(type=kind, value=_from_bytes(raw, kind, count, where), stored_bytes=len(raw), record=record)
     if not value.HasField("immediateValue") or not value.immediateValue.HasField("tensor"):
         message = f"{where}: a value that is neither a tensor nor in a weight file is not implemented"
         raise ConversionError(message)

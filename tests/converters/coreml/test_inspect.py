@@ -3,6 +3,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from converters import coreml
 from lspdmobile.choices import Precision
 from lspdmobile.errors import BadInputError
+from lspdmobile.fusion.cost import macs_of
 
 Packages = Mapping[Precision, Path]
 
@@ -60,8 +62,87 @@ def test_metadata_is_given_back(packages: Packages) -> None:
     assert "com.github.apple.coremltools.conversion_date" not in metadata
 
 
-def test_nothing_is_claimed_about_delegation(packages: Packages) -> None:
-    assert coreml.inspect(packages[Precision.W8A8]).delegation is None
+def test_no_partition_is_claimed_and_two_targets_are_foretold(packages: Packages) -> None:
+    for path in packages.values():
+        facts = coreml.inspect(path)
+        assert facts.delegation is None
+        assert [(each.target, each.basis) for each in facts.forecasts] == [
+            ("coreml-ane", "rules"),
+            ("coreml-gpu", "rules"),
+        ]
+
+
+def test_float32_leaves_the_neural_engine_and_the_casts_at_the_borders_too(packages: Packages) -> None:
+    ane = {precision: coreml.inspect(path).forecasts[0] for precision, path in packages.items()}
+    assert ane[Precision.FP32].delegated == 0
+    for precision in (Precision.FP16, Precision.W8, Precision.W8A8):
+        assert [(each.kind, each.rule) for each in ane[precision].left] == [("cast", "float32"), ("cast", "float32")]
+        assert ane[precision].macs_fraction == 1.0
+        assert [each.rule for each in ane[precision].doubtful] == ["dilation"]
+    assert all(coreml.inspect(path).forecasts[1].fraction == 1 for path in packages.values())
+
+
+def test_multiply_accumulates_are_those_of_the_network(packages: Packages, tiny_pose: nn.Module) -> None:
+    macs = macs_of(tiny_pose, (64, 48))
+    for path in packages.values():
+        facts = coreml.inspect(path)
+        assert sum(operator.macs for operator in facts.operators) == macs
+        assert facts.layout == "nchw"
+
+
+def test_grids_and_leftovers_of_integer_packages(packages: Packages, tiny_pose: nn.Module) -> None:
+    layers = [module for module in tiny_pose.modules() if isinstance(module, nn.Conv2d)]
+    facts = coreml.inspect(packages[Precision.W8A8])
+    kernels = [grid for grid in facts.grids if grid.constant]
+    assert sorted(len(grid.scales) for grid in kernels) == sorted(layer.out_channels for layer in layers)
+    assert sum(not grid.constant for grid in facts.grids) == facts.ops["quantize"]
+    assert facts.leftovers is not None
+    assert facts.leftovers.float_weight_bytes == 0
+    assert [each for each in facts.leftovers.operators if each.macs] == []
+    for precision in (Precision.FP16, Precision.W8):
+        assert coreml.inspect(packages[precision]).leftovers is None
+    assert coreml.inspect(packages[Precision.FP16]).grids == ()
+
+
+def test_each_rule_of_the_neural_engine_finds_its_operation(save_program: Callable[..., Path]) -> None:
+    def body(mb: Any, x: Any) -> Any:
+        gathered = mb.gather(x=x, indices=np.array([0, 2], np.int32), axis=1)
+        padded = mb.pad(x=gathered, pad=[0, 0, 0, 0, 1, 1, 1, 1], mode="reflect")
+        wide = mb.conv(x=padded, weight=np.ones((2, 2, 1, 15), np.float16), pad_type="same")
+        return mb.conv(x=wide, weight=np.ones((2, 2, 3, 3), np.float16), dilations=[2, 2], pad_type="same")
+
+    ane, gpu = coreml.inspect(save_program(body, x=(1, 3, 16, 16), dtype="fp16")).forecasts
+    assert [each.rule for each in ane.left] == ["gather", "padding by copies"]
+    assert [each.rule for each in ane.doubtful] == ["kernels wider than 13", "dilation"]
+    assert gpu.left == ()
+
+
+def test_a_package_of_the_plain_library_is_read_whole(core_ml_tools: Any, tmp_path: Path) -> None:
+    import torch
+
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1)).eval()
+    traced = torch.jit.trace(network, torch.zeros(1, 3, 16, 16))
+    flexible = core_ml_tools.RangeDim(16, 32, default=16)
+    source = core_ml_tools.TensorType(name="picture", shape=(1, 3, flexible, flexible))
+    path = tmp_path / "plain.mlpackage"
+    core_ml_tools.convert(traced, inputs=[source], convert_to="mlprogram").save(str(path))
+    facts = coreml.inspect(path)
+    assert facts.inputs[0].shape == (1, 3, -1, -1)
+    assert {each.rule for each in facts.forecasts[0].left} == {"float32", "flexible shapes"}
+    assert facts.forecasts[0].delegated == 0
+    assert facts.forecasts[1].fraction == 1
+
+
+def test_a_weight_stored_twice_is_found(save_program: Callable[..., Path]) -> None:
+    weights = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
+
+    def body(mb: Any, x: Any) -> Any:
+        return mb.linear(x=mb.linear(x=x, weight=weights), weight=weights.copy())
+
+    facts = coreml.inspect(save_program(body, x=(2, 8)))
+    wasted = sum(each.wasted_bytes for each in facts.duplicates)
+    stored = facts.weight_bytes_by_dtype["float32"]
+    assert wasted == stored - (weights.nbytes + 8 * 4)
 
 
 def test_programs_of_others_are_read_too(save_program: Callable[..., Path]) -> None:

@@ -9,9 +9,13 @@ from torch import Tensor, nn
 
 from converters import executorch
 from converters.executorch.program import XNNPACK
+from converters.traced import base_name
 from lspdmobile.artifact import Artifact, ArtifactFacts
 from lspdmobile.choices import Precision
 from lspdmobile.errors import BadInputError
+from lspdmobile.fusion.cost import macs_of
+
+SIZE = (64, 64)
 
 if TYPE_CHECKING:
     from tests.converters.executorch.conftest import World
@@ -111,6 +115,63 @@ def test_what_is_left_out_of_the_delegate_is_counted(partly: tuple[nn.Module, Ar
     assert facts.ops["xnnpack::Conv2d"] == 2
 
 
+def test_multiply_accumulates_are_those_of_the_network(world: "World", emitted: dict[Precision, Artifact]) -> None:
+    macs = macs_of(world.network, SIZE)
+    for artifact in emitted.values():
+        facts = executorch.inspect(artifact.path)
+        assert sum(operator.macs for operator in facts.operators) == macs
+        assert facts.layout == "nchw"
+        assert facts.duplicates == ()
+
+
+def test_every_grid_of_an_integer_file_is_read(world: "World", emitted: dict[Precision, Artifact]) -> None:
+    layers = [module for module in world.network.modules() if isinstance(module, nn.Conv2d)]
+    grids = executorch.inspect(emitted[Precision.W8A8].path).grids
+    kernels = [grid for grid in grids if grid.constant and grid.dtype == "int8"]
+    assert sorted(len(grid.scales) for grid in kernels) == sorted(layer.out_channels for layer in layers)
+    assert min(scale for grid in kernels for scale in grid.scales) > 0
+    assert all(grid.axis is None and len(grid.scales) == 1 for grid in grids if not grid.constant)
+    assert executorch.inspect(emitted[Precision.FP32].path).grids == ()
+
+
+def test_the_float_resize_between_integers_is_a_leftover(emitted: dict[Precision, Artifact]) -> None:
+    left = executorch.inspect(emitted[Precision.W8A8].path).leftovers
+    assert left is not None
+    assert [(each.kind, each.between) for each in left.operators] == [("xnnpack::StaticResizeBilinear2D", True)]
+    assert (left.conversions, left.float_weight_bytes) == (4, 0)
+    assert executorch.inspect(emitted[Precision.FP32].path).leftovers is None
+
+
+def test_each_operator_left_behind_has_its_reason(partly: tuple[nn.Module, Artifact]) -> None:
+    delegation = executorch.inspect(partly[1].path).delegation
+    assert delegation is not None
+    (left,) = delegation.left
+    assert (left.kind, left.rule) == ("aten::cumsum.out", "no such operator")
+    assert delegation.target == "executorch-xnnpack"
+
+
+def test_the_network_foretells_the_file(
+    world: "World", emitted: dict[Precision, Artifact], partly: tuple[nn.Module, Artifact]
+) -> None:
+    for precision, artifact in emitted.items():
+        found = executorch.inspect(artifact.path).delegation
+        assert found is not None
+        assert executorch.foretell(world.network, SIZE, precision).not_delegated == found.not_delegated
+    left = executorch.foretell(partly[0], SIZE, Precision.FP32).left
+    assert [base_name(each.kind) for each in left] == ["cumsum"]
+
+
+def test_this_runtime_keeps_no_profile(emitted: dict[Precision, Artifact], tmp_path: Path) -> None:
+    """What docs/delegation.md says of ETDump; where this fails, the profile can confirm the partition."""
+    from executorch.extension.pybindings.portable_lib import _load_for_executorch
+
+    module = _load_for_executorch(str(emitted[Precision.FP32].path), enable_etdump=True)
+    module.run_method("forward", (torch.zeros(1, 3, 64, 64),))
+    profile = tmp_path / "profile.etdp"
+    module.write_etdump_result_to_file(str(profile))
+    assert not profile.exists()
+
+
 def test_a_file_of_somebody_else_is_read(foreign: Path) -> None:
     facts = executorch.inspect(foreign)
     assert [tensor.shape for tensor in facts.inputs] == [(1, 3, 4, 5)]
@@ -119,6 +180,10 @@ def test_a_file_of_somebody_else_is_read(foreign: Path) -> None:
     assert facts.delegation is not None
     assert (facts.delegation.delegate, facts.delegation.fraction) == ("none", 0)
     assert facts.metadata == {"get_eos_id": "7", "get_author": "somebody"}
+    assert [(each.kind, each.rule) for each in facts.delegation.left] == [
+        ("aten::mul.out", ""),
+        ("aten::sum.IntList_out", "no such operator"),
+    ]
 
 
 def test_a_file_of_somebody_else_with_two_outputs_is_not_run(foreign: Path) -> None:

@@ -3,12 +3,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from torch import nn
 
 from converters import tflite
+from converters.tflite.rules import XNNPACK
 from lspdmobile.artifact import Artifact, TensorFacts
 from lspdmobile.choices import Precision
 from lspdmobile.errors import BadInputError
+from lspdmobile.fusion.cost import macs_of
+
+SIZE = (64, 64)
 
 if TYPE_CHECKING:
     from tests.converters.tflite.conftest import World
@@ -139,6 +144,132 @@ def test_an_operand_outside_the_file_is_refused(emitted: dict[Precision, Artifac
     path.write_bytes(to_bytes(model))
     with pytest.raises(BadInputError, match="index 9999"):
         tflite.inspect(path)
+
+
+def test_multiply_accumulates_are_those_of_the_network(world: "World", emitted: dict[Precision, Artifact]) -> None:
+    macs = macs_of(world.network, SIZE)
+    for artifact in emitted.values():
+        facts = tflite.inspect(artifact.path)
+        assert sum(operator.macs for operator in facts.operators) == macs
+        assert facts.layout == "nhwc"
+
+
+def test_every_grid_of_an_integer_file_is_read(world: "World", emitted: dict[Precision, Artifact]) -> None:
+    layers = [module for module in world.network.modules() if isinstance(module, nn.Conv2d)]
+    grids = tflite.inspect(emitted[Precision.W8A8].path).grids
+    kernels = [grid for grid in grids if grid.constant and grid.dtype == "int8"]
+    assert sorted(len(grid.scales) for grid in kernels) == sorted(layer.out_channels for layer in layers)
+    assert all(set(grid.zero_points) == {0} for grid in kernels)
+    assert {grid.axis for grid in kernels} == {0, 3}  # of depthwise kernels the channels come last
+    assert all(grid.axis is None and len(grid.scales) == 1 for grid in grids if not grid.constant)
+    assert tflite.inspect(emitted[Precision.FP16].path).grids == ()
+
+
+def test_our_integer_file_computes_nothing_in_float(emitted: dict[Precision, Artifact]) -> None:
+    left = tflite.inspect(emitted[Precision.W8A8].path).leftovers
+    assert left is not None
+    assert (left.operators, left.conversions, left.float_weight_bytes) == ((), 2, 0)
+    assert tflite.inspect(emitted[Precision.W8].path).leftovers is None
+
+
+def test_a_constant_stored_twice_is_found(emitted: dict[Precision, Artifact], tmp_path: Path) -> None:
+    from converters.tflite.flatbuffer import main_graph, read_model, to_bytes
+
+    assert tflite.inspect(emitted[Precision.FP32].path).duplicates == ()
+    model = read_model(emitted[Precision.FP32].path)
+    first, second = (o for o in main_graph(model).operators[-3:] if len(o.inputs) == 3)  # the last two convolutions
+    tensors = main_graph(model).tensors
+    content = model.buffers[tensors[first.inputs[2]].buffer].data
+    model.buffers[tensors[second.inputs[2]].buffer].data = content
+    tensors[second.inputs[2]].shape = tensors[first.inputs[2]].shape
+    path = tmp_path / "twice.tflite"
+    path.write_bytes(to_bytes(model))
+    (found,) = tflite.inspect(path).duplicates
+    assert found.wasted_bytes == len(content)
+
+
+def test_each_operator_left_behind_has_its_reason(half_elu: tuple[nn.Module, Artifact]) -> None:
+    facts = tflite.inspect(half_elu[1].path)
+    assert facts.delegation is not None
+    assert {(each.kind, each.rule) for each in facts.delegation.left} == {
+        ("GREATER_EQUAL", "no such operator"),
+        ("SELECT", "no such operator"),
+    }
+    assert facts.delegation.macs_fraction == 1.0
+
+
+@pytest.mark.parametrize("precision", list(tflite.supported()))
+def test_rules_foretell_the_partition_operator_by_operator(
+    emitted: dict[Precision, Artifact], precision: Precision
+) -> None:
+    assert_rules_hold(emitted[precision].path)
+
+
+def assert_rules_hold(path: Path) -> None:
+    """Apply XNNPACK's rules to each operator of a file and compare with what the interpreter did."""
+    facts = tflite.inspect(path)
+    assert facts.delegation is not None
+    left = {each.operator for each in facts.delegation.left}
+    told = {each.name for each in facts.operators if any(rule.applies(each) for rule in XNNPACK)}
+    assert told == left
+
+
+def test_the_network_foretells_the_file(
+    world: "World", emitted: dict[Precision, Artifact], half_elu: tuple[nn.Module, Artifact]
+) -> None:
+    for precision in (Precision.FP32, Precision.W8A8, Precision.W4):
+        found = tflite.inspect(emitted[precision].path).delegation
+        assert found is not None
+        assert set(tflite.foretell(world.network, SIZE, precision).not_delegated) == set(found.not_delegated)
+    pieces = tflite.inspect(half_elu[1].path).delegation
+    assert pieces is not None
+    assert set(tflite.foretell(half_elu[0], SIZE, Precision.FP32).not_delegated) == set(pieces.not_delegated)
+    assert tflite.foretell(world.network, SIZE, Precision.W8A16).delegated == 0
+
+
+def test_the_gpu_is_foretold_by_litert_s_own_check_and_by_types(emitted: dict[Precision, Artifact]) -> None:
+    for precision, artifact in emitted.items():
+        (found,) = tflite.inspect(artifact.path).forecasts
+        assert (found.target, found.basis) == ("litert-gpu", "rules")
+        if precision is Precision.W8A16:
+            assert {each.rule for each in found.left} == {"types"}
+        else:
+            assert found.left == ()
+
+
+class Plain(nn.Module):
+    """Converted as it is: a normalisation in the network, a position and padding that repeats."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map ``[1, 3, H, W]`` to the positions of the largest channel, ``[1, H, W]``."""
+        return self.conv(x / 255).argmax(dim=1)
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that litert-torch's own function wrote."""
+    import litert_torch
+
+    path = tmp_path_factory.mktemp("plain") / "plain.tflite"
+    litert_torch.convert(Plain().eval(), (torch.zeros(1, 3, 16, 12),)).export(str(path))
+    return path
+
+
+def test_a_file_of_the_plain_library_is_read_whole(plain: Path) -> None:
+    facts = tflite.inspect(plain)
+    assert facts.layout == "nchw"
+    assert sum(each.macs for each in facts.operators) == 16 * 12 * 4 * 3 * 9
+    assert facts.leftovers is None
+    assert facts.delegation is not None
+    assert {each.kind for each in facts.delegation.left} >= {"ARG_MAX", "MIRROR_PAD"}
+    assert_rules_hold(plain)
+    (gpu,) = facts.forecasts
+    refused = {each.kind: each.rule for each in gpu.left}
+    assert refused["ARG_MAX"] in ("types", "LiteRT's own check")
 
 
 @needs_peers
