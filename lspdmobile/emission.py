@@ -13,13 +13,15 @@ from converters import comparison, emitter
 from lspdmobile.artifact import Artifact, ArtifactFacts, EmitRequest, PrecisionLoss, sha256_of, size_in_bytes
 from lspdmobile.choices import Backend, Format, Precision, Verdict
 from lspdmobile.decode import HEATMAP_RULES
+from lspdmobile.delegation_gate import delegation_faults, judged_with
 from lspdmobile.deviation import Deviation
 from lspdmobile.errors import BadInputError, LspdmobileError
 from lspdmobile.measuring import Comparison, Progress, Reference, measure
 from lspdmobile.parity import judge
 from lspdmobile.preparing import Prepared
+from lspdmobile.report.inspected import delegation_fields
 from lspdmobile.report.pictures import WorstPicture
-from lspdmobile.report.schema import ArtifactEntry, DelegationEntry, DeviationEntry, ManifestArtifact, TensorEntry
+from lspdmobile.report.schema import ArtifactEntry, DeviationEntry, ManifestArtifact, TensorEntry
 from lspdmobile.report.shortfalls import shortfall_entries
 from lspdmobile.request import ExportRequest, Pair
 from lspdmobile.run_folder import metadata_of
@@ -80,6 +82,8 @@ def judged_artifact(job: Job, form: Format, precision: Precision) -> Judged:
         return Judged(entry=blank.model_copy(update={"reasons": (str(error),)}))
     found = reference.compared_with(heatmaps)
     verdict, reasons = judge(found.parity, found.drop, precision, form, deviation=deviation, gate=job.request.gate)
+    limits = job.request.min_delegated
+    verdict, reasons = judged_with(verdict, reasons, delegation_faults(limits, form, facts.delegation, facts.forecasts))
     entry = blank.model_copy(
         update={
             **_file_fields(artifact, facts),
@@ -200,7 +204,7 @@ def _file_fields(artifact: Artifact, facts: ArtifactFacts) -> dict[str, object]:
         "weight_bytes_by_dtype": dict(facts.weight_bytes_by_dtype),
         "weight_bytes_by_layer": {name: dict(held) for name, held in facts.weight_bytes_by_layer.items()},
         "export_seconds": round(artifact.seconds, 2),
-        "delegation": DelegationEntry.of(facts.delegation) if facts.delegation else None,
+        **delegation_fields(facts),
         "layout": artifact.layout,
     }
 

@@ -1,10 +1,12 @@
 """What the user asks an export for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from converters import emitter
 from lspdmobile.choices import Backend, Estimator, Format, Layout, Precision
+from lspdmobile.delegation_gate import require_targets
 from lspdmobile.errors import BadInputError
 from lspdmobile.fusion.targets import target_named
 from lspdmobile.parity import Gate
@@ -33,6 +35,7 @@ class ExportRequest:
         evaluation_samples: At most this many, drawn by the seed; None for all.
         seed: Of every draw.
         gate: The limits.
+        min_delegated: Least delegated share by target (``lspdmobile.delegation_gate``).
         backend: What ExecuTorch artifacts are delegated to.
         layout: Axis order of the artifacts; None for each format's own.
         deployment_target: Lowest iOS version.
@@ -55,6 +58,7 @@ class ExportRequest:
     evaluation_samples: int | None = None
     seed: int = 0
     gate: Gate = field(default_factory=Gate)
+    min_delegated: Mapping[str, float] = field(default_factory=dict)
     backend: Backend = Backend.XNNPACK
     layout: Layout | None = None
     deployment_target: str = "iOS17"
@@ -67,13 +71,14 @@ def pairs_of(request: ExportRequest) -> tuple[list[Pair], list[Pair]]:
     """Split the asked (format, precision) pairs into those the formats take and those they do not.
 
     Raises:
-        BadInputError: The backend is for a format that was not asked for, no cost target has the name given, no pair is
-            left, a precision fits none of the formats, or a format cannot give a precision in the layout or for the
-            deployment target asked for.
+        BadInputError: The backend or a delegation limit is for a format that was not asked for, no cost target has the
+            name given, no pair is left, a precision fits none of the formats, or a format cannot give a precision in
+            the layout or for the deployment target asked for.
     """
     if request.backend is not Backend.XNNPACK and Format.EXECUTORCH not in request.formats:
         message = f"--backend {request.backend} is for ExecuTorch artifacts: add executorch to --format"
         raise BadInputError(message)
+    require_targets(request.min_delegated, request.formats)
     if request.target is not None:
         target_named(request.target)
     emitters = {form: emitter(form, request.backend) for form in request.formats}

@@ -130,7 +130,7 @@ def _report(job: Job, fusion: FusionEntry, entries: list[ArtifactEntry], repairs
         repairs=repairs,
         ranges=tuple(_ranges(job, entries)),
         not_taken=tuple(f"{f} {p}" for f, p in pairs_of(request)[1]),
-        gate=GateEntry.of(request.gate),
+        gate=GateEntry.of(request.gate, request.min_delegated),
         evaluation=EvaluationEntry(samples=request.evaluation_samples, seed=request.seed, threads=request.threads),
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import numpy as np
+from pydantic import Field
 
 from lspdmobile.artifact import sha256_of
 from lspdmobile.environment import versions
@@ -49,16 +50,22 @@ _WORST_SHOWN: Final = 6
 
 
 class GateEntry(Entry):
-    """The budget the artifacts were judged by, and how sure the gate had to be."""
+    """The budget the artifacts were judged by, how sure the gate had to be, and the delegated share it asked for."""
 
     max_drop: float
     drop_type: DropType
     confidence: float = DEFAULT_CONFIDENCE
+    min_delegated: dict[str, float] = Field(default_factory=dict)
 
     @classmethod
-    def of(cls, gate: Gate) -> Self:
-        """Enter what a user sets of a gate."""
-        return cls(max_drop=gate.max_drop, drop_type=gate.drop_type, confidence=gate.confidence)
+    def of(cls, gate: Gate, min_delegated: Mapping[str, float]) -> Self:
+        """Enter what a user sets of a gate, and of delegation."""
+        return cls(
+            max_drop=gate.max_drop,
+            drop_type=gate.drop_type,
+            confidence=gate.confidence,
+            min_delegated=dict(min_delegated),
+        )
 
     def gate(self) -> Gate:
         """Give the gate again."""

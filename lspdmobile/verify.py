@@ -11,6 +11,7 @@ from lspdmobile.artifact import ArtifactFacts, sha256_of
 from lspdmobile.choices import Verdict
 from lspdmobile.data.bundled import bundled_pictures
 from lspdmobile.data.views import Views, load_views
+from lspdmobile.delegation_gate import delegation_faults, judged_with
 from lspdmobile.deviation import Deviation
 from lspdmobile.errors import BadInputError, GateFailedError, LspdmobileError
 from lspdmobile.fusion import Fused
@@ -19,6 +20,7 @@ from lspdmobile.opening import open_student
 from lspdmobile.parity import Gate, judge
 from lspdmobile.plans import PLAN, SavedPlan
 from lspdmobile.preparing import Goal, fused_for, goal_of
+from lspdmobile.report.inspected import delegation_fields
 from lspdmobile.report.manifest import Manifest, TensorEntry, read_manifest
 from lspdmobile.report.schema import ArtifactEntry, DeviationEntry
 from lspdmobile.run_folder import (
@@ -69,6 +71,7 @@ class _Check:
     trusted: frozenset[str]
     reference: Reference
     gate: Gate
+    min_delegated: Mapping[str, float]
     threads: int
     progress: Progress
 
@@ -130,6 +133,7 @@ def verify(run: Path, progress: Progress, *, data: Path | None = None, threads: 
         trusted=frozenset(manifest.files.keys() - faults.keys()),
         reference=reference_of(student, views, progress),
         gate=report.gate.gate(),
+        min_delegated=report.gate.min_delegated,
         threads=threads,
         progress=progress,
         goals=frozenset(goal_of(entry.target, entry.precision) for entry in report.artifacts if entry.target),
@@ -174,7 +178,8 @@ def _again(check: _Check, entry: ArtifactEntry) -> ArtifactEntry:
         return _failed(entry, "not executed: it is not the file the manifest lists")
     reference = check.reference
     try:
-        _check_description(check, entry.file, FORMATS[entry.format].inspect(check.run / entry.file))
+        facts = FORMATS[entry.format].inspect(check.run / entry.file)
+        _check_description(check, entry.file, facts)
         executor = FORMATS[entry.format].open_executor(check.run / entry.file, threads=check.threads)
         step = f"execute {entry.format} {entry.precision}"
         heatmaps, latency = measure(executor, reference.views, step, check.progress)
@@ -185,8 +190,11 @@ def _again(check: _Check, entry: ArtifactEntry) -> ArtifactEntry:
     verdict, reasons = judge(
         found.parity, found.drop, entry.precision, entry.format, deviation=deviation, gate=check.gate
     )
+    faults = delegation_faults(check.min_delegated, entry.format, facts.delegation, facts.forecasts)
+    verdict, reasons = judged_with(verdict, reasons, faults)
     return entry.model_copy(
         update={
+            **delegation_fields(facts),
             "verdict": verdict,
             "reasons": reasons,
             "executed_by": executor.name,

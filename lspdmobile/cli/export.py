@@ -18,6 +18,7 @@ from lspdmobile.cli.options import (
     EvaluationSamplesOpt,
     JsonOpt,
     MethodsOpt,
+    MinDelegatedOpt,
     OverwriteOpt,
     SamplesOpt,
     SeedOpt,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from lspdmobile.student import Student
 
 __all__ = ["export"]
+
+_GATE_FAILED = 3
 
 StudentsArg = Annotated[
     list[str],
@@ -77,6 +80,7 @@ def export(
         str, typer.Option("--drop-type", help="absolute (points) or relative (percent).")
     ] = "absolute",
     confidence: ConfidenceOpt = 0.95,
+    min_delegated: MinDelegatedOpt = None,
     input_size: Annotated[
         tuple[int, int] | None, typer.Option("--input-size", metavar="H W", help="Rows and columns, multiples of 32.")
     ] = None,
@@ -99,7 +103,10 @@ def export(
         ),
     ] = False,
     overwrite: OverwriteOpt = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and stop.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would be done, and foretell --min-delegated."),
+    ] = False,
     json: JsonOpt = False,
     verbose: VerboseOpt = False,
 ) -> None:
@@ -109,6 +116,7 @@ def export(
     """
     chosen = parse_formats(formats), parse_precisions(precisions)
     with working(verbose=verbose) as terminal:
+        from lspdmobile.delegation_gate import parse_min_delegated
         from lspdmobile.parity import DropType, Gate
         from lspdmobile.run import ExportRequest
         from lspdmobile.student import resized
@@ -117,6 +125,7 @@ def export(
         if drop_type not in {d.value for d in DropType}:
             message = f"unknown --drop-type {drop_type!r}: choose absolute or relative"
             raise BadInputError(message)
+        limits = parse_min_delegated(min_delegated)
         loaded = _opened(students, arch, arch_args, contract)
         requests = [
             ExportRequest(
@@ -133,6 +142,7 @@ def export(
                 evaluation_samples=evaluation_samples,
                 seed=seed,
                 gate=Gate(max_drop=max_drop, drop_type=DropType(drop_type), confidence=confidence),
+                min_delegated=limits,
                 backend=backend,
                 layout=layout,
                 deployment_target=deployment_target,
@@ -144,6 +154,7 @@ def export(
         ]
         if dry_run:
             terminal.show(*map(_intention, requests))
+            _foretold(requests, terminal)
             return
         _exported(requests, terminal, json=json)
 
@@ -184,6 +195,24 @@ def _exported(requests: "list[ExportRequest]", terminal: Terminal, *, json: bool
                 raise
             stopped[request.student.name] = error
     finish(terminal, reports, json=json, stopped=stopped)
+
+
+def _foretold(requests: "list[ExportRequest]", terminal: Terminal) -> None:
+    """Say what the rules foretell of delegation, where a share of it is asked for; fail where it will be missed."""
+    from lspdmobile.foretelling import foretold, foretold_faults
+    from lspdmobile.report.delegations import delegation_line
+    from lspdmobile.report.inspected import DelegationEntry
+
+    faults: list[str] = []
+    for request in (each for each in requests if each.min_delegated):
+        told = foretold(request)
+        for (form, precision), found in told.items():
+            terminal.show(f"foretold     {form} {precision} on {delegation_line(DelegationEntry.of(found))}")
+        faults += foretold_faults(request, told)
+    for fault in faults:
+        terminal.err.print(f"error: {fault}", soft_wrap=True)
+    if faults:
+        raise typer.Exit(_GATE_FAILED)
 
 
 def _intention(request: "ExportRequest") -> str:

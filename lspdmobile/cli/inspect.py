@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lspdmobile.cli.app import app
-from lspdmobile.cli.options import JsonOpt, VerboseOpt
+from lspdmobile.cli.options import JsonOpt, MinDelegatedOpt, VerboseOpt
 from lspdmobile.cli.terminal import Terminal, working
 from lspdmobile.errors import BadInputError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["inspect"]
 
 _PICTURES = 8
+_GATE_FAILED = 3
 
 
 @app.command()
@@ -29,17 +30,20 @@ def inspect(
     data: Annotated[
         Path | None, typer.Option("--data", help="Pictures for --float16: labelled set or folder; default: bundled.")
     ] = None,
+    min_delegated: MinDelegatedOpt = None,
     json: JsonOpt = False,
     verbose: VerboseOpt = False,
 ) -> None:
-    """Read inputs, outputs, operators, weight bytes by dtype, delegation and metadata from the file itself.
+    """Read from the file itself: borders, layout, operators, weight bytes, grids, delegation, waste and metadata.
 
     [bold]Example:[/bold] lspdmobile inspect runs/demo/lspd-s_w8a8.tflite
     """
     with working(verbose=verbose) as terminal:
         from lspdmobile.artifact import sha256_of, size_in_bytes
+        from lspdmobile.delegation_gate import delegation_faults, parse_min_delegated, require_targets
         from lspdmobile.predictor import converter_of
 
+        limits = parse_min_delegated(min_delegated)
         known = converter_of(artifact)
         if known is None:
             message = f"{artifact}: an artifact is a .tflite, .pte or .mlpackage"
@@ -48,6 +52,7 @@ def inspect(
             message = f"{artifact}: no such artifact"
             raise BadInputError(message)
         form, converter = known
+        require_targets(limits, (form,))
         facts = converter.inspect(artifact)
         size, digest = size_in_bytes(artifact), sha256_of(artifact)
         losses = _losses(artifact, facts, converter, data) if float16 else ()
@@ -62,6 +67,12 @@ def inspect(
                 terminal.show(f"float16 {loss.made_by}: {loss.why}; keep {', '.join(sorted(loss.keep_fp32))}")
             if float16 and not losses:
                 terminal.show("float16 holds every value it computes with")
+        faults = delegation_faults(limits, form, facts.delegation, facts.forecasts)
+        terminal.close()
+        for fault in faults:
+            terminal.err.print(f"error: {fault}", soft_wrap=True)
+        if faults:
+            raise typer.Exit(_GATE_FAILED)
 
 
 def _losses(
@@ -78,6 +89,8 @@ def _losses(
 
 
 def _show(terminal: Terminal, facts: "ArtifactFacts") -> None:
+    from lspdmobile.report.contents import contents_lines
+
     for kind, tensors in (("input", facts.inputs), ("output", facts.outputs)):
         for t in tensors:
             terminal.show(f"{kind:<8}{t.name} {list(t.shape)} {t.dtype}")
@@ -85,11 +98,6 @@ def _show(terminal: Terminal, facts: "ArtifactFacts") -> None:
     terminal.show(f"weights {weights or 'none'} (bytes)")
     counts = sorted(facts.ops.items(), key=lambda item: (-item[1], item[0]))
     terminal.show("ops     " + ", ".join(f"{name} x{count}" for name, count in counts))
-    if facts.delegation is None:
-        terminal.show("delegate cannot be told from the file on this machine")
-    else:
-        d = facts.delegation
-        left = f"; left behind: {', '.join(d.not_delegated)}" if d.not_delegated else ""
-        terminal.show(f"delegate {d.delegate}: {d.delegated} of {d.total} operators ({d.fraction:.0%}){left}")
+    terminal.show(*contents_lines(facts))
     for key, value in facts.metadata.items():
         terminal.show(f"metadata {key}: {value}")

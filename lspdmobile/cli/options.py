@@ -18,6 +18,7 @@ __all__ = [
     "EvaluationSamplesOpt",
     "JsonOpt",
     "MethodsOpt",
+    "MinDelegatedOpt",
     "OverwriteOpt",
     "SamplesOpt",
     "SeedOpt",
@@ -53,6 +54,15 @@ DataOpt = Annotated[
     ),
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON on standard output instead of a table.")]
+MinDelegatedOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--min-delegated",
+        metavar="SHARE,TARGET=SHARE,…",
+        help="Fail (exit 3) where the fast path takes less of the operators or of the MACs: 0.98 for real partitions, "
+        "coreml-ane=0.9 for a target that is foretold (docs/delegation.md).",
+    ),
+]
 OverwriteOpt = Annotated[bool, typer.Option("--overwrite/--no-overwrite", help="Replace an existing output.")]
 SeedOpt = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
 ThreadsOpt = Annotated[int, typer.Option("--threads", min=1, help="Threads of the runtimes that execute artifacts.")]

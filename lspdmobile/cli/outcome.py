@@ -65,6 +65,7 @@ def _lines(report: "RunReport", folder: Path) -> Iterator[str]:
     """Say what the table does not."""
     from lspdmobile.report.calibration import calibration_lines
     from lspdmobile.report.conditions import condition_lines
+    from lspdmobile.report.delegations import delegation_lines
     from lspdmobile.report.explanations import form_lines, repair_lines
     from lspdmobile.report.methods import method_lines
     from lspdmobile.report.tables import note_lines, reason_lines
@@ -77,6 +78,7 @@ def _lines(report: "RunReport", folder: Path) -> Iterator[str]:
     yield from repair_lines(report)
     yield from method_lines(report.methods)
     yield from calibration_lines(report.calibration)
+    yield from delegation_lines(report)
     yield from note_lines(report)
     yield f"verdict: {report.verdict}"
     yield f"report: {relative(folder / 'report.html')}"

@@ -1,22 +1,50 @@
 """What ``report.json`` says of a file that was read back: how it is delegated, and how far it is from its plan."""
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
-from lspdmobile.artifact import Delegation
+from lspdmobile.artifact import ArtifactFacts
+from lspdmobile.delegation import Basis, Delegation, Left
 from lspdmobile.deviation import Deviation
 from lspdmobile.report.files import Entry, Number
 
-__all__ = ["DelegationEntry", "DeviationEntry"]
+__all__ = ["DelegationEntry", "DeviationEntry", "LeftEntry", "delegation_fields"]
+
+
+class LeftEntry(Entry):
+    """An operator that a target leaves, or that there is a doubt about, and why."""
+
+    operator: str
+    kind: str
+    macs: int
+    rule: str
+    why: str
+
+    @classmethod
+    def of(cls, left: Left) -> Self:
+        """Enter one operator."""
+        return cls(**{name: getattr(left, name) for name in cls.model_fields})
 
 
 class DelegationEntry(Entry):
-    """How many operators the runtime's fast path takes."""
+    """How many operators the runtime's fast path takes; ``left`` are those it does not, one by one.
+
+    ``basis`` is ``partition`` where a runtime divided the file, and ``rules`` where published rules foretell it.
+    Operators in ``doubtful`` are counted as delegated, although a report says otherwise.
+    """
 
     delegated: int
     total: int
     fraction: float
     not_delegated: tuple[str, ...]
     delegate: str = ""
+    target: str = ""
+    basis: Basis = Basis.PARTITION
+    delegated_macs: int = 0
+    total_macs: int = 0
+    macs_fraction: float = 1.0
+    left: tuple[LeftEntry, ...] = ()
+    doubtful: tuple[LeftEntry, ...] = ()
 
     @classmethod
     def of(cls, delegation: Delegation) -> Self:
@@ -27,6 +55,13 @@ class DelegationEntry(Entry):
             fraction=delegation.fraction,
             not_delegated=delegation.not_delegated,
             delegate=delegation.delegate,
+            target=delegation.target,
+            basis=delegation.basis,
+            delegated_macs=delegation.delegated_macs,
+            total_macs=delegation.total_macs,
+            macs_fraction=delegation.macs_fraction,
+            left=tuple(map(LeftEntry.of, delegation.left)),
+            doubtful=tuple(map(LeftEntry.of, delegation.doubtful)),
         )
 
 
@@ -43,3 +78,12 @@ class DeviationEntry(Entry):
     def of(cls, deviation: Deviation) -> Self:
         """Enter a comparison with the plan."""
         return cls(**{name: getattr(deviation, name) for name in cls.model_fields})
+
+
+def delegation_fields(facts: ArtifactFacts) -> Mapping[str, Any]:
+    """Give the fields of an artifact's entry that say which operators its targets take."""
+    return {
+        "delegation": DelegationEntry.of(facts.delegation) if facts.delegation else None,
+        "forecasts": tuple(map(DelegationEntry.of, facts.forecasts)),
+        "operators": {operator.name: operator.macs for operator in facts.operators},
+    }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from lspdmobile.report.conditions import condition_lines
+from lspdmobile.report.delegations import delegation_lines
 from lspdmobile.report.schema import ArtifactEntry, ParityEntry, Report
 from lspdmobile.report.tables import MISSING, decibels, fraction, megabytes, metric_name, pixels, points
 from lspdmobile.report.verdicts import against_lines, caveat_lines, counts_line, next_lines
@@ -14,6 +15,7 @@ __all__ = ["bullets", "plain", "render_markdown", "table", "write_markdown"]
 
 _MOST_ROWS: Final = 24
 _MOST_LINES: Final = 8
+_FEW_LINES: Final = 3
 _LONGEST: Final = 400
 _SPECIAL: Final = re.compile(r"([\\`*\[\]|])")
 _MENTION: Final = re.compile(r"(?<!\w)@(?=\w)|#(?=\d)")
@@ -64,6 +66,7 @@ def render_markdown(report: Report, *, budget: float | None = None) -> str:
         [f"{left} more are in report.html."] if left > 0 else [],
         _titled("Why", against_lines(report)),
         _titled("Where it loses", condition_lines(report)),
+        _titled("What the fast paths leave", delegation_lines(report), most=_FEW_LINES),
         _titled("What to do next", next_lines(report)),
         _titled("What this does not show", caveat_lines(report)),
         ["Pictures, drift and layers: report.html. The same numbers for machines: report.json."],
@@ -71,8 +74,8 @@ def render_markdown(report: Report, *, budget: float | None = None) -> str:
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
 
-def _titled(title: str, lines: Sequence[str]) -> list[str]:
-    return [f"**{title}**", "", *bullets(lines)] if lines else []
+def _titled(title: str, lines: Sequence[str], *, most: int = _MOST_LINES) -> list[str]:
+    return [f"**{title}**", "", *bullets(lines, most=most)] if lines else []
 
 
 def _reference(report: Report) -> str:

@@ -149,7 +149,9 @@ class ArtifactEntry(Entry):
 
     ``backend`` is what an ExecuTorch artifact is delegated to, null for the other formats; ``target`` the cost target
     that the forms of its blocks were chosen for. ``not_honoured`` lists what ``notes`` counts.
-    ``weight_bytes_by_layer`` has the bytes of ``weight_bytes_by_dtype`` by the operator that reads them.
+    ``weight_bytes_by_layer`` has the bytes of ``weight_bytes_by_dtype`` by the operator that reads them. ``operators``
+    has the multiply-accumulates of each operator, in the order of execution; ``delegation`` and ``forecasts`` (of
+    targets that cannot be asked here) name those that are left.
     """
 
     file: str
@@ -176,6 +178,8 @@ class ArtifactEntry(Entry):
     backend: Backend | None = None
     target: str | None = None
     weight_bytes_by_layer: dict[str, dict[str, int]] = Field(default_factory=dict)
+    forecasts: tuple[DelegationEntry, ...] = ()
+    operators: dict[str, int] = Field(default_factory=dict)
 
     @property
     def label(self) -> str:

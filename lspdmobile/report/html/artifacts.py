@@ -2,9 +2,10 @@
 
 from markupsafe import Markup
 
-from lspdmobile.report.html.markup import NOTHING, bar, bars, table
+from lspdmobile.report.delegations import basis_text, delegations_of, left_rows
+from lspdmobile.report.html.markup import NOTHING, bar, bars, joined, table
 from lspdmobile.report.schema import Report
-from lspdmobile.report.tables import MISSING, milliseconds, pixels, size
+from lspdmobile.report.tables import MISSING, milliseconds, percent, pixels, size
 
 __all__ = ["delegation", "files", "shortfalls"]
 
@@ -29,20 +30,31 @@ def files(report: Report) -> Markup:
 
 
 def delegation(report: Report) -> Markup:
-    """Show the share of operators that each runtime's fast path takes, and those it leaves behind."""
+    """Show the share of operators that each target takes, and every operator that one leaves or may leave, with why."""
     rows = [
         (
             artifact.label,
             bars(bar(found.fraction, "teal")),
             f"{found.delegated} of {found.total}",
+            percent(found.macs_fraction) if found.total_macs else MISSING,
             found.delegate or MISSING,
+            basis_text(found),
             ", ".join(found.not_delegated) or "none",
         )
         for artifact in report.artifacts
-        if (found := artifact.delegation) is not None
+        for found in delegations_of(artifact)
     ]
-    headings = ("artifact", "share", "operators taken", "by", "left behind")
-    return table("Operators that the fast path takes", headings, rows, words=(1, 3, 4)) if rows else NOTHING
+    if not rows:
+        return NOTHING
+    headings = ("artifact", "share", "operators taken", "MACs taken", "by", "known from", "left behind")
+    shares = table("Operators that the fast path takes", headings, rows, words=(1, 4, 5, 6))
+    left = list(left_rows(report))
+    if not left:
+        return shares
+    reasons = table(
+        "Operators left behind, one by one", ("artifact", "target", "operator", "", "why"), left, words=range(1, 5)
+    )
+    return joined([shares, reasons])
 
 
 def shortfalls(report: Report) -> Markup:

@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 
 from lspdmobile.choices import Verdict
+from lspdmobile.delegation import Basis, Delegation, Left
+from lspdmobile.report.delegations import delegation_lines
 from lspdmobile.report.html import render_html, write_html
 from lspdmobile.report.pictures import ARTIFACT_COLOUR, FLOAT_COLOUR, WorstPicture
-from lspdmobile.report.schema import LayerEntry, RangesEntry, Report
+from lspdmobile.report.schema import DelegationEntry, LayerEntry, RangesEntry, Report
 from lspdmobile.report.shortfalls import shortfall_entries
 from lspdmobile.report.style import MARKS_ON_BACKGROUND, PALETTES, TEXT_ON_BACKGROUND, style_sheet
 from lspdmobile.report.tables import parity_rows
@@ -221,3 +223,29 @@ def test_what_is_not_honoured_is_listed_whole(report: Report) -> None:
     page = render_html(report.model_copy(update={"artifacts": (artifact, *report.artifacts[1:])}))
     assert page.count("stage.&lt;heatmap&gt;") == 3
     assert all(text in page for text in ("scale 0.5", "scale 1", "PAD keeps it", artifact.label))
+
+
+def test_what_a_target_leaves_is_listed_with_its_reason_and_doubts_are_marked(report: Report) -> None:
+    told = Left(operator="gather 3", kind="gather", macs=0, rule="gather", why="reading at <computed> places")
+    doubt = Left(operator="conv 4", kind="conv", macs=9, rule="dilation", why="is reported to leave")
+    forecast = Delegation(
+        delegate="Neural Engine",
+        delegated=9,
+        total=10,
+        not_delegated=("gather x1",),
+        target="coreml-ane",
+        basis=Basis.RULES,
+        delegated_macs=100,
+        total_macs=100,
+        left=(told,),
+        doubtful=(doubt,),
+    )
+    first = report.artifacts[0].model_copy(update={"forecasts": (DelegationEntry.of(forecast),)})
+    changed = report.model_copy(update={"artifacts": (first, *report.artifacts[1:])})
+    page = render_html(changed)
+    assert "reading at &lt;computed&gt; places" in page
+    assert "doubtful" in page
+    assert "coreml-ane" in page
+    (line,) = [each for each in delegation_lines(changed) if "Neural Engine" in each]
+    assert line.startswith(f"{first.label} on Neural Engine: 9 of 10 operators (90.0%), 100.0% of the MACs, by rules")
+    assert "left: gather x1 (reading at <computed> places); doubtful: conv x1 (is reported to leave)" in line
