@@ -78,7 +78,7 @@ def _lines(report: "RunReport", folder: Path) -> Iterator[str]:
     yield from repair_lines(report)
     yield from method_lines(report.methods)
     yield from calibration_lines(report.calibration)
-    yield from delegation_lines(report)
+    yield from delegation_lines(report, heavy_only=True)
     yield from note_lines(report)
     yield f"verdict: {report.verdict}"
     yield f"report: {relative(folder / 'report.html')}"

@@ -33,13 +33,19 @@ def delegation_line(found: DelegationEntry) -> str:
     return f"{found.delegate}: {counted}{macs}{known}{left}{_named('doubtful', found.doubtful)}"
 
 
-def delegation_lines(report: Report) -> list[str]:
-    """Give a line for each file and target where something is left or doubtful."""
+def delegation_lines(report: Report, *, heavy_only: bool = False) -> list[str]:
+    """Give a line for each file and target where something is left or doubtful.
+
+    Args:
+        report: What the run found.
+        heavy_only: Leave out forecasts by which no multiply-accumulate leaves, such as of casts at the borders.
+    """
     return [
         f"{artifact.label} on {delegation_line(found)}"
         for artifact in report.artifacts
         for found in delegations_of(artifact)
-        if found.fraction < 1 or found.doubtful
+        if (found.fraction < 1 or found.doubtful)
+        and not (heavy_only and found.basis is Basis.RULES and found.macs_fraction == 1)
     ]
 
 

@@ -248,4 +248,5 @@ def test_what_a_target_leaves_is_listed_with_its_reason_and_doubts_are_marked(re
     assert "coreml-ane" in page
     (line,) = [each for each in delegation_lines(changed) if "Neural Engine" in each]
     assert line.startswith(f"{first.label} on Neural Engine: 9 of 10 operators (90.0%), 100.0% of the MACs, by rules")
+    assert delegation_lines(changed, heavy_only=True) == delegation_lines(report), "no multiplication leaves"
     assert "left: gather x1 (reading at <computed> places); doubtful: conv x1 (is reported to leave)" in line
