@@ -40,8 +40,9 @@ def foretell(
     """Foretell what the runtime will take of a fused network; None where that is not up to a list of operators."""
     if form is Format.COREML or (form is Format.EXECUTORCH and backend is Backend.COREML):
         return None
-    module = tflite if form is Format.TFLITE else executorch
-    return module.foretell(network, input_size, precision)
+    if form is Format.TFLITE:
+        return tflite.foretell(network, input_size, precision)
+    return executorch.foretell(network, input_size, precision)
 
 
 def comparison(form: Format, precision: Precision, backend: Backend | None) -> CompareWithPlan | None:

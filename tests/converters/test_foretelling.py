@@ -15,6 +15,7 @@ from converters.traced import base_name
 from lspdmobile.artifact import EmitRequest
 from lspdmobile.choices import Backend, Format, Precision
 from lspdmobile.fusion import fuse, randomise_norms
+from lspdmobile.fusion.operations import Dtype
 from lspdmobile.networks.architectures import deployed_network
 from lspdmobile.networks.presets import preset
 from quantization.calibrate import calibrate
@@ -31,7 +32,7 @@ def test_the_forecast_of_a_student_is_its_partition(name: str, form: Format, tmp
     randomise_norms(student, torch.Generator().manual_seed(0))
     converter = FORMATS[form]
     for precision in (Precision.FP32, Precision.W8A8):
-        dtype = "int8" if precision is Precision.W8A8 else "fp32"
+        dtype: Dtype = "int8" if precision is Precision.W8A8 else "fp32"
         network = fuse(student, input_size=SIZE, dtype=dtype).network
         pictures = np.random.default_rng(0).normal(size=(2, 3, *SIZE)).astype(np.float32)
         path = tmp_path / f"{precision}{converter.SUFFIX}"

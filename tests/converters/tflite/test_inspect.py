@@ -246,7 +246,8 @@ class Plain(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``[1, 3, H, W]`` to the positions of the largest channel, ``[1, H, W]``."""
-        return self.conv(x / 255).argmax(dim=1)
+        places: torch.Tensor = self.conv(x / 255).argmax(dim=1)
+        return places
 
 
 @pytest.fixture(scope="session")
