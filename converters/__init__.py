@@ -14,7 +14,7 @@ from lspdmobile.deviation import CompareWithPlan
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["BACKENDS", "FORMATS", "comparison", "emitter", "foretell"]
+__all__ = ["BACKENDS", "FORMATS", "comparison", "emitter", "foretell", "read_back"]
 
 FORMATS: Final[dict[Format, Converter]] = {
     Format.COREML: coreml,
@@ -55,3 +55,13 @@ def comparison(form: Format, precision: Precision, backend: Backend | None) -> C
     if form is Format.EXECUTORCH:
         return executorch_coreml.deviation if backend is Backend.COREML else None
     return {Format.COREML: coreml.deviation, Format.TFLITE: tflite.deviation}[form]
+
+
+def read_back(form: Format, precision: Precision, backend: Backend | None) -> CompareWithPlan | None:
+    """Give what compares a file's numbers with its plan's where nothing can be executed beside it, or None.
+
+    A file that was just written needs no such comparison: its emitter has read it back.
+    """
+    if form is Format.EXECUTORCH and backend is not Backend.COREML and precision is Precision.W8A8:
+        return executorch.read_back
+    return None

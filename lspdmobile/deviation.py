@@ -95,7 +95,7 @@ class Deviation:
     tensors before it, and the heatmaps from the last of them.
 
     Attributes:
-        pictures: How many pictures were looked at.
+        pictures: How many pictures were looked at; 0 where only numbers in the file were.
         tensor: The int8 tensor that is farthest off; empty where activations are float.
         steps: Root mean square difference of its worst channel, in steps of its grid; where the runtime has a rounding
             of its own, of what goes beyond one step.

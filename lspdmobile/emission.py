@@ -15,13 +15,15 @@ from lspdmobile.choices import Backend, Format, Precision, Verdict
 from lspdmobile.decode import HEATMAP_RULES
 from lspdmobile.delegation_gate import delegation_faults, judged_with
 from lspdmobile.deviation import Deviation
+from lspdmobile.diagnosing import diagnosed
+from lspdmobile.diagnosis import Diagnosis
 from lspdmobile.errors import BadInputError, LspdmobileError
 from lspdmobile.measuring import Comparison, Progress, Reference, measure
 from lspdmobile.parity import judge
 from lspdmobile.preparing import Prepared
 from lspdmobile.report.inspected import delegation_fields
 from lspdmobile.report.pictures import WorstPicture
-from lspdmobile.report.schema import ArtifactEntry, DeviationEntry, ManifestArtifact, TensorEntry
+from lspdmobile.report.schema import ArtifactEntry, DeviationEntry, DiagnosisEntry, ManifestArtifact, TensorEntry
 from lspdmobile.report.shortfalls import shortfall_entries
 from lspdmobile.request import ExportRequest, Pair
 from lspdmobile.run_folder import metadata_of
@@ -82,6 +84,7 @@ def judged_artifact(job: Job, form: Format, precision: Precision) -> Judged:
         return Judged(entry=blank.model_copy(update={"reasons": (str(error),)}))
     found = reference.compared_with(heatmaps)
     verdict, reasons = judge(found.parity, found.drop, precision, form, deviation=deviation, gate=job.request.gate)
+    diagnosis = _diagnosis(job, artifact, found, deviation) if verdict is Verdict.FAIL else None
     limits = job.request.min_delegated
     verdict, reasons = judged_with(verdict, reasons, delegation_faults(limits, form, facts.delegation, facts.forecasts))
     entry = blank.model_copy(
@@ -91,6 +94,7 @@ def judged_artifact(job: Job, form: Format, precision: Precision) -> Judged:
             "latency_ms": round(latency, 3),
             "parity": reference.entry(found),
             "deviation": DeviationEntry.of(deviation) if deviation else None,
+            "diagnosis": DiagnosisEntry.of(diagnosis) if diagnosis else None,
             "verdict": verdict,
             "reasons": reasons,
             "kept_fp32": kept,
@@ -143,6 +147,14 @@ def _deviation(job: Job, artifact: Artifact) -> Deviation | None:
         return None
     source, pictures = job.prepared[artifact.format, artifact.precision], job.reference.few_inputs()
     return compare(artifact.path, network=source.network, plan=source.plan, pictures=pictures)
+
+
+def _diagnosis(job: Job, artifact: Artifact, found: Comparison, deviation: Deviation | None) -> Diagnosis:
+    """Name the likeliest cause of a failure."""
+    precision, network = artifact.precision, job.prepared[artifact.format, artifact.precision].fused.network
+    if deviation is None and precision.is_static_integer:
+        deviation = Deviation(pictures=0, tensor="", steps=0.0, heatmaps=0.0)  # its emitter has read it back
+    return diagnosed(found, job.reference, network, precision=precision, deviation=deviation, gate=job.request.gate)
 
 
 def _remove(path: Path) -> None:

@@ -21,6 +21,7 @@ from lspdmobile.plans import write_plans
 from lspdmobile.preparing import prepared
 from lspdmobile.repairing import repaired
 from lspdmobile.replacing import replacing_folder
+from lspdmobile.report.causes import likeliest_cause
 from lspdmobile.report.model_card import teacher_of
 from lspdmobile.report.repair import RepairEntry
 from lspdmobile.report.schema import ArtifactEntry, FusionEntry, RangesEntry, ReferenceEntry, StudentEntry
@@ -83,6 +84,7 @@ def export(request: ExportRequest, progress: Progress) -> RunReport:
         entries = [j.entry for j in judged]
         fusion = fusion_entry(job, entries)
         report = _report(job, fusion, entries, repairs).model_copy(update={"calibration": calibration})
+        report = report.model_copy(update={"likeliest_cause": likeliest_cause(report)})
         progress("write report", 0, 1)
         write_plans(folder, [(e.file, source) for e, source in zip(entries, sources.values(), strict=True)])
         contents = RunContents(

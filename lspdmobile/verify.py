@@ -4,25 +4,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
-from converters import FORMATS, comparison
-from lspdmobile.artifact import ArtifactFacts, sha256_of
+from converters import FORMATS, comparison, read_back
+from lspdmobile.artifact import ArtifactFacts, TensorFacts, sha256_of
 from lspdmobile.choices import Verdict
 from lspdmobile.data.bundled import bundled_pictures
 from lspdmobile.data.views import Views, load_views
 from lspdmobile.delegation_gate import delegation_faults, judged_with
 from lspdmobile.deviation import Deviation
+from lspdmobile.diagnosing import diagnosed
+from lspdmobile.diagnosis import Cause, Diagnosis, misdescribed, misshapen
 from lspdmobile.errors import BadInputError, GateFailedError, LspdmobileError
 from lspdmobile.fusion import Fused
-from lspdmobile.measuring import Progress, Reference, measure, reference_of
+from lspdmobile.measuring import Comparison, Progress, Reference, measure, reference_of
 from lspdmobile.opening import open_student
 from lspdmobile.parity import Gate, judge
 from lspdmobile.plans import PLAN, SavedPlan
 from lspdmobile.preparing import Goal, fused_for, goal_of
+from lspdmobile.report.causes import likeliest_cause
 from lspdmobile.report.inspected import delegation_fields
-from lspdmobile.report.manifest import Manifest, TensorEntry, read_manifest
-from lspdmobile.report.schema import ArtifactEntry, DeviationEntry
+from lspdmobile.report.manifest import Manifest, read_manifest
+from lspdmobile.report.schema import ArtifactEntry, DeviationEntry, DiagnosisEntry
 from lspdmobile.run_folder import (
     BUNDLED,
     MANIFEST,
@@ -35,8 +37,6 @@ from lspdmobile.run_folder import (
 from lspdmobile.student import Student
 
 __all__ = ["Verification", "tampered_with", "verify"]
-
-_CONTRACT_KEYS: Final = ("preprocess", "skeleton", "decode_rule")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +140,9 @@ def verify(run: Path, progress: Progress, *, data: Path | None = None, threads: 
     )
     entries = tuple(_again(check, entry) for entry in report.artifacts)
     verdict = Verdict.overall(e.verdict for e in entries)
+    again = report.model_copy(update={"artifacts": entries, "verdict": verdict})
     return Verification(
-        report=report.model_copy(update={"artifacts": entries, "verdict": verdict}),
+        report=again.model_copy(update={"likeliest_cause": likeliest_cause(again)}),
         tampered=tuple(f"{name}: {fault}" for name, fault in faults.items()),
     )
 
@@ -176,20 +177,27 @@ def _again(check: _Check, entry: ArtifactEntry) -> ArtifactEntry:
         return entry
     if entry.file not in check.trusted:
         return _failed(entry, "not executed: it is not the file the manifest lists")
-    reference = check.reference
+    reference, complaint, deviation = check.reference, "", None
     try:
         facts = FORMATS[entry.format].inspect(check.run / entry.file)
-        _check_description(check, entry.file, facts)
+        if (fault := _misdescribed(check, entry.file, facts)) is not None:
+            return _failed(entry, f"{entry.file}: {fault.sentence}; export again", fault)
         executor = FORMATS[entry.format].open_executor(check.run / entry.file, threads=check.threads)
         step = f"execute {entry.format} {entry.precision}"
         heatmaps, latency = measure(executor, reference.views, step, check.progress)
-        deviation = _deviation(check, entry)
     except LspdmobileError as error:
         return _failed(entry, str(error))
+    try:
+        deviation = _deviation(check, entry)
+    except LspdmobileError as error:
+        complaint = str(error)
     found = reference.compared_with(heatmaps)
     verdict, reasons = judge(
         found.parity, found.drop, entry.precision, entry.format, deviation=deviation, gate=check.gate
     )
+    diagnosis = _diagnosis(check, entry, found, deviation) if verdict is Verdict.FAIL else None
+    if complaint:
+        verdict, reasons = Verdict.FAIL, (complaint, *(reasons if verdict is Verdict.FAIL else ()))
     faults = delegation_faults(check.min_delegated, entry.format, facts.delegation, facts.forecasts)
     verdict, reasons = judged_with(verdict, reasons, faults)
     return entry.model_copy(
@@ -202,36 +210,34 @@ def _again(check: _Check, entry: ArtifactEntry) -> ArtifactEntry:
             "latency_ms": round(latency, 3),
             "parity": reference.entry(found),
             "deviation": DeviationEntry.of(deviation) if deviation else None,
+            "diagnosis": DiagnosisEntry.of(diagnosis) if diagnosis else None,
         }
     )
 
 
-def _check_description(check: _Check, file: str, facts: ArtifactFacts) -> None:
-    """Compare what a file says of itself with what the manifest tells apps and with the student.
-
-    Raises:
-        GateFailedError: An app that goes by one of them would misuse the file.
-    """
+def _misdescribed(check: _Check, file: str, facts: ArtifactFacts) -> Diagnosis | None:
+    """Compare what a file says of itself with what the manifest tells apps and with the student."""
     listed = next((a for a in check.manifest.artifacts if a.file == file), None)
     if listed is None:
-        message = f"{file}: the manifest does not list it among the artifacts; export again"
-        raise GateFailedError(message)
-    for named, found in ((listed.input, facts.inputs), (listed.output, facts.outputs)):
-        if [TensorEntry.of(each) for each in found] != [named]:
-            inside = ", ".join(f"{each.name} {each.dtype}{list(each.shape)}" for each in found)
-            wanted = f"{named.name} {named.dtype}{list(named.shape)}"
-            message = f"{file}: holds {inside} where the manifest tells apps of {wanted}; export again"
-            raise GateFailedError(message)
-    told = metadata_of(check.reference.student)
-    wrong = [key for key in _CONTRACT_KEYS if facts.metadata.get(key) != told[key]]
-    if wrong:
-        message = f"{file}: its metadata has another {', '.join(wrong)} than the student; export again"
-        raise GateFailedError(message)
+        return Diagnosis(cause=Cause.CONTRACT, sentence="the manifest does not list it among the artifacts")
+    for named, inside in ((listed.input, facts.inputs), (listed.output, facts.outputs)):
+        wanted = TensorFacts(name=named.name, shape=named.shape, dtype=named.dtype)
+        if (fault := misshapen(wanted, inside)) is not None:
+            return fault
+    return misdescribed(facts, metadata_of(check.reference.student), check.manifest.checkpoint_sha256)
+
+
+def _diagnosis(check: _Check, entry: ArtifactEntry, found: Comparison, deviation: Deviation | None) -> Diagnosis:
+    """Name the likeliest cause, layers by the names of the network the file was made from."""
+    goal = goal_of(entry.target, entry.precision) if entry.target else None
+    network = check.networks[goal].network if goal else check.reference.student.network
+    return diagnosed(found, check.reference, network, precision=entry.precision, deviation=deviation, gate=check.gate)
 
 
 def _deviation(check: _Check, entry: ArtifactEntry) -> Deviation | None:
     """Compare the file with its plan, where that can be done."""
-    compare = comparison(entry.format, entry.precision, entry.backend)
+    which = entry.format, entry.precision, entry.backend
+    compare = comparison(*which) or read_back(*which)
     if compare is None:
         return None
     if entry.target is None:
@@ -242,5 +248,6 @@ def _deviation(check: _Check, entry: ArtifactEntry) -> Deviation | None:
     return compare(check.run / entry.file, network=network, plan=saved.plan, pictures=pictures)
 
 
-def _failed(entry: ArtifactEntry, reason: str) -> ArtifactEntry:
-    return entry.model_copy(update={"verdict": Verdict.FAIL, "reasons": (reason,), "parity": None})
+def _failed(entry: ArtifactEntry, reason: str, diagnosis: Diagnosis | None = None) -> ArtifactEntry:
+    named = DiagnosisEntry.of(diagnosis) if diagnosis else None
+    return entry.model_copy(update={"verdict": Verdict.FAIL, "reasons": (reason,), "parity": None, "diagnosis": named})

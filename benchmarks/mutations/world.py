@@ -31,7 +31,7 @@ from lspdmobile.skeleton import LSP_14
 from lspdmobile.student import Student, load_student, save_student
 from quantization.plan import QuantizationPlan
 
-__all__ = ["CONFIGS", "exported", "listed", "only", "silent"]
+__all__ = ["CONFIGS", "exported", "listed", "only", "silent", "world"]
 
 _SIZE: Final = 64
 _PICTURES: Final = 8
@@ -67,10 +67,7 @@ def exported(folder: Path, name: str) -> Path:
     Returns:
         The run folder ``folder/name``, judged and passed.
     """
-    pictures = folder / f"{name}_pictures"
-    _draw(pictures, _PICTURES, seed=1)
-    checkpoint = folder / f"{name}.safetensors"
-    save_student(_student(name, folder), checkpoint)
+    checkpoint, pictures = world(folder, name)
     student = load_student(str(checkpoint))
     request = ExportRequest(
         student=student,
@@ -87,6 +84,18 @@ def exported(folder: Path, name: str) -> Path:
         raise RuntimeError(message)
     _add_others(folder / name, student)
     return folder / name
+
+
+def world(folder: Path, name: str, *, pictures: int = _PICTURES) -> tuple[Path, Path]:
+    """Train a student of :data:`CONFIGS`, and draw so many pictures that it has not seen.
+
+    Returns:
+        Its checkpoint and the folder of the pictures, both in ``folder``.
+    """
+    drawn, checkpoint = folder / f"{name}_pictures", folder / f"{name}.safetensors"
+    _draw(drawn, pictures, seed=1)
+    save_student(_student(name, folder), checkpoint)
+    return checkpoint, drawn
 
 
 def listed(run: Path, added: Mapping[str, str]) -> None:

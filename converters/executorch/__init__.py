@@ -5,6 +5,7 @@ This package satisfies ``lspdmobile.artifact.Converter``.
 
 from typing import Final
 
+from converters.executorch.deviation import read_back
 from converters.executorch.emit import SUFFIX, WHY_NOT, emit, misfit, supported
 from converters.executorch.execute import open_executor, precision_losses
 from converters.executorch.foretelling import foretell
@@ -20,6 +21,7 @@ __all__ = [
     "misfit",
     "open_executor",
     "precision_losses",
+    "read_back",
     "supported",
 ]
 

@@ -34,6 +34,7 @@ def finish(
         json: Print reports as JSON: of one run the report itself, of several a list.
         stopped: What stopped the export of other students, by their names.
     """
+    from lspdmobile.report.causes import cause_lines
     from lspdmobile.report.tables import parity_table
 
     terminal.close()
@@ -42,6 +43,9 @@ def finish(
         fields = [report.model_dump(mode="json", by_alias=True) for report in reports.values()]
         terminal.show_json(fields if several else fields[0])
     elif reports:
+        for report in reports.values():
+            of = f" of {report.student.name}" if several else ""
+            terminal.show(*(f"likeliest cause{of}: {line}" for line in cause_lines(report)))
         terminal.show(parity_table(*reports.values()))
         for folder, report in reports.items():
             if several:

@@ -31,6 +31,7 @@ def verify(
     [bold]Example:[/bold] lspdmobile verify runs/demo
     """
     with working(verbose=verbose) as terminal:
+        from lspdmobile.report.causes import cause_lines
         from lspdmobile.report.conditions import condition_lines
         from lspdmobile.report.tables import note_lines, parity_table, reason_lines
         from lspdmobile.signing import check_signature
@@ -44,6 +45,7 @@ def verify(
             fields = found.report.model_dump(mode="json", by_alias=True)
             terminal.show_json({**fields, "tampered": list(found.tampered), "passed": found.passed})
         else:
+            terminal.show(*(f"likeliest cause: {line}" for line in cause_lines(found.report)))
             terminal.show(*(f"tampered: {fault}" for fault in found.tampered))
             terminal.show(parity_table(found.report), *reason_lines(found.report, only_failures=True))
             terminal.show(*condition_lines(found.report), *note_lines(found.report))

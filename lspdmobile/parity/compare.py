@@ -11,9 +11,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lspdmobile.decode import DecodeRule, decode
+from lspdmobile.decode import HEATMAP_RULES, DecodeRule, decode
 from lspdmobile.errors import BadInputError
 from lspdmobile.parity.metrics import TENSOR_METRICS, TensorMetric
+from lspdmobile.parity.shift import Shift
 from lspdmobile.preprocess import PreprocessContract
 
 __all__ = ["Drift", "Parity", "compare"]
@@ -59,6 +60,7 @@ class Parity:
         drift_px: Keypoint drift in input pixels.
         cell_px: Input pixels per heatmap cell.
         faults: Sentences that make the artifact unusable, such as heatmaps with NaN; empty in a sound artifact.
+        shift: What all joints moved by; None where there is a fault, and for coordinates that no peak holds in place.
     """
 
     images: int
@@ -68,6 +70,7 @@ class Parity:
     drift_px: Drift
     cell_px: int
     faults: tuple[str, ...] = ()
+    shift: Shift | None = None
 
 
 def compare(
@@ -97,18 +100,19 @@ def compare(
         return _unusable(float_heatmaps, artifact_heatmaps, fault, contract)
     tensor = {name: metric(float_heatmaps, artifact_heatmaps) for name, metric in TENSOR_METRICS.items()}
     before, after = (decode(maps, contract=contract, rule=rule) for maps in (float_heatmaps, artifact_heatmaps))
+    step = after[..., :2].astype(np.float64) - before[..., :2]
     return Parity(
         images=len(float_heatmaps),
         heatmap_snr_db=tensor[TensorMetric.HEATMAP_SNR_DB],
         heatmap_max_abs=tensor[TensorMetric.HEATMAP_MAX_ABS],
         heatmap_relative_error=tensor[TensorMetric.HEATMAP_RELATIVE_ERROR],
-        drift_px=_drift(before, after, cell_px=contract.heatmap_stride, side=max(contract.input_size)),
+        drift_px=_drift(step, cell_px=contract.heatmap_stride, side=max(contract.input_size)),
         cell_px=contract.heatmap_stride,
+        shift=Shift.of(step, cell_px=contract.heatmap_stride) if rule in HEATMAP_RULES else None,
     )
 
 
-def _drift(before: Maps, after: Maps, *, cell_px: int, side: int) -> Drift:
-    step = after[..., :2].astype(np.float64) - before[..., :2]
+def _drift(step: NDArray[np.float64], *, cell_px: int, side: int) -> Drift:
     distance = np.hypot(step[..., 0], step[..., 1])
     per_image = distance.max(axis=1)
     return Drift(

@@ -5,14 +5,17 @@ An artifact passes where all of this holds:
 1. its heatmaps have no fault (right shape, finite);
 2. the drop of the task metric is within the budget, where there are labels: not only on these pictures, but by the high
    end of the drop's interval (:mod:`lspdmobile.parity.interval`);
-3. 95 % of the joints drift by at most half a heatmap cell;
+3. 95 % of the joints drift by at most half a heatmap cell, and what all of them moved by together is no more than a
+   quarter of an input pixel (:mod:`lspdmobile.parity.shift`), by the ends of its interval: the smallest mistake there
+   is, pixel centres taken for corners, moves them by half a pixel;
 4. float artifacts are float: the relative heatmap error stays below a bound of their precision;
 5. quantized artifacts say what their plan says, where the format lets this be seen (``lspdmobile.deviation``): every
    channel of every int8 tensor is within a fraction of a step of the plan's own, and so are the heatmaps. Rules 2 and 3
    judge the plan; they leave room for a wrong scale or a lost bias that happens to cost little on these pictures.
 
-It fails where the drop on these pictures is beyond the budget, or one of the other rules does not hold. Where only the
-interval reaches beyond the budget there are not enough pictures: a verdict of its own, which is no pass.
+It fails where the drop on these pictures is beyond the budget, or one of the other rules does not hold. Where only an
+interval, of the drop or of the shift, reaches beyond its limit there are not enough pictures: a verdict of its own,
+which is no pass.
 
 A drop that is within the budget may pass without regard to its interval on one ground only: the artifact is float by
 rule 4, so what it computes is known on any picture, and its keypoints show it. Either no joint moved by more than 5 %
@@ -32,6 +35,7 @@ from lspdmobile.errors import BadInputError
 from lspdmobile.parity.compare import Parity
 from lspdmobile.parity.drop import DEFAULT_CONFIDENCE, MetricDrop
 from lspdmobile.parity.interval import ALL_POINTS
+from lspdmobile.parity.shift import Shift
 
 __all__ = ["DropType", "Gate", "judge"]
 
@@ -56,6 +60,7 @@ class Gate:
         confidence: Of the two-sided interval of the drop, whose high end has to be inside the budget. An artifact whose
             drop over all pictures there are is beyond the budget passes with a probability of at most 1 - confidence.
         max_drift_p95_cells: Largest 95th percentile of the drift, in heatmap cells.
+        max_shift_px: Largest mean displacement of all joints along an axis, in input pixels.
         max_relative_error_fp32: Largest relative heatmap error of a float32 artifact.
         max_relative_error_fp16: The same for float16 artifacts.
         max_relative_error_fp16_coreml: The same for float16 Core ML, which computes in float16 throughout, also inside
@@ -70,6 +75,7 @@ class Gate:
     drop_type: DropType = DropType.ABSOLUTE
     confidence: float = DEFAULT_CONFIDENCE
     max_drift_p95_cells: float = 0.5
+    max_shift_px: float = 0.25
     max_relative_error_fp32: float = 1e-5
     max_relative_error_fp16: float = 1e-2
     max_relative_error_fp16_coreml: float = 5e-3
@@ -148,6 +154,8 @@ def judge(
         findings.append(_error_finding(parity, precision, limit))
     exact = limit is not None and parity.heatmap_relative_error <= limit
     findings.insert(0, _drop_finding(metric_drop, gate, exact=exact))
+    if parity.shift is not None:
+        findings.append(_shift_finding(parity.shift, gate, exact=exact))
     if deviation is not None:
         findings.append(_plan_finding(deviation, precision, gate))
     failed = tuple(f.sentence for f in findings if not f.holds)
@@ -218,6 +226,24 @@ def _drift_finding(parity: Parity, gate: Gate) -> _Finding:
     return _Finding(holds=cells <= gate.max_drift_p95_cells, sentence=sentence)
 
 
+def _shift_finding(shift: Shift, gate: Gate, *, exact: bool) -> _Finding:
+    """A shift beyond the limit fails where chance does not make it; one that may be beyond it is not decided.
+
+    Heatmaps that are exact by rule 4 need no more pictures.
+    """
+    widths = shift.half_widths(gate.confidence)
+    axes = [(abs(mean), width) for mean, width in zip((shift.x, shift.y), widths, strict=True)]
+    sentence = (
+        f"all joints together moved by {shift.x:+.2f} px to the right and {shift.y:+.2f} px down "
+        f"({100 * gate.confidence:g}% interval within {widths[0]:.2f} and {widths[1]:.2f} px of it): "
+        f"at most {gate.max_shift_px:.2f} px is allowed"
+    )
+    beyond = any(mean > gate.max_shift_px and mean > width for mean, width in axes)
+    unsure = not (beyond or exact) and any(mean + width > gate.max_shift_px for mean, width in axes)
+    more = f"; {shift.pictures} pictures cannot show it" if unsure else ""
+    return _Finding(holds=not beyond, undecided=unsure, sentence=sentence + more)
+
+
 def _error_finding(parity: Parity, precision: Precision, limit: float) -> _Finding:
     error = parity.heatmap_relative_error
     sentence = (
@@ -230,6 +256,8 @@ def _plan_finding(deviation: Deviation, precision: Precision, gate: Gate) -> _Fi
     if deviation.faults:
         more = f" ({len(deviation.faults)} faults in all)" if len(deviation.faults) > 1 else ""
         return _Finding(holds=False, sentence=f"it is not what the plan says: {deviation.faults[0]}{more}")
+    if not deviation.pictures:
+        return _Finding(holds=True, sentence="every weight, scale and grid in it is the plan's")
     steps, error = gate.max_steps(precision), gate.max_relative_error_from_plan
     holds = deviation.steps <= steps and deviation.heatmaps <= error
     where = f"int8 values by up to {deviation.steps:.2f} steps ({deviation.tensor}), " if deviation.tensor else ""

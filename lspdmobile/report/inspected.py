@@ -1,14 +1,17 @@
 """What ``report.json`` says of a file that was read back: how it is delegated, and how far it is from its plan."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from lspdmobile.artifact import ArtifactFacts
 from lspdmobile.delegation import Basis, Delegation, Left
 from lspdmobile.deviation import Deviation
 from lspdmobile.report.files import Entry, Number
 
-__all__ = ["DelegationEntry", "DeviationEntry", "LeftEntry", "delegation_fields"]
+if TYPE_CHECKING:
+    from lspdmobile.diagnosis import Diagnosis
+
+__all__ = ["DelegationEntry", "DeviationEntry", "DiagnosisEntry", "LeftEntry", "delegation_fields"]
 
 
 class LeftEntry(Entry):
@@ -78,6 +81,19 @@ class DeviationEntry(Entry):
     def of(cls, deviation: Deviation) -> Self:
         """Enter a comparison with the plan."""
         return cls(**{name: getattr(deviation, name) for name in cls.model_fields})
+
+
+class DiagnosisEntry(Entry):
+    """The likeliest cause of a failure; see :class:`lspdmobile.diagnosis.Diagnosis`."""
+
+    cause: str
+    sentence: str
+    explained: Number = None
+
+    @classmethod
+    def of(cls, diagnosis: "Diagnosis") -> Self:
+        """Enter a diagnosis."""
+        return cls(cause=diagnosis.cause.value, sentence=diagnosis.sentence, explained=diagnosis.explained)
 
 
 def delegation_fields(facts: ArtifactFacts) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from lspdmobile.report.causes import cause_lines
 from lspdmobile.report.conditions import condition_lines
 from lspdmobile.report.delegations import delegation_lines
 from lspdmobile.report.schema import ArtifactEntry, ParityEntry, Report
@@ -60,7 +61,7 @@ def render_markdown(report: Report, *, budget: float | None = None) -> str:
     shown, left = report.artifacts[:_MOST_ROWS], len(report.artifacts) - _MOST_ROWS
     headings = (*_HEADINGS, metric_name(report), "drop in points (95 %)", "verdict")
     sections = (
-        [f"# {plain(report.student.name)}: {report.verdict.value.upper()}"],
+        [f"# {plain(report.student.name)}: {report.verdict.value.upper()}{_cause(report)}"],
         [f"{counts_line(report)} ({plain(report.reference.data)}){allowed}. {_reference(report)}"],
         table(headings, map(_row, shown)),
         [f"{left} more are in report.html."] if left > 0 else [],
@@ -72,6 +73,11 @@ def render_markdown(report: Report, *, budget: float | None = None) -> str:
         ["Pictures, drift and layers: report.html. The same numbers for machines: report.json."],
     )
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def _cause(report: Report) -> str:
+    causes = cause_lines(report)
+    return f", likeliest cause: {plain('; '.join(causes))}" if causes else ""
 
 
 def _titled(title: str, lines: Sequence[str], *, most: int = _MOST_LINES) -> list[str]:

@@ -20,7 +20,7 @@ from lspdmobile.parity.drop import MetricDrop
 from lspdmobile.report.calibration import CalibrationEntry
 from lspdmobile.report.drops import ConditionEntry, MetricEntry
 from lspdmobile.report.files import Entry, File, Number, read_file
-from lspdmobile.report.inspected import DelegationEntry, DeviationEntry
+from lspdmobile.report.inspected import DelegationEntry, DeviationEntry, DiagnosisEntry
 from lspdmobile.report.manifest import (
     FileEntry,
     GoldenEntry,
@@ -41,6 +41,7 @@ __all__ = [
     "ConditionEntry",
     "DelegationEntry",
     "DeviationEntry",
+    "DiagnosisEntry",
     "DriftEntry",
     "FileEntry",
     "FormEntry",
@@ -152,6 +153,7 @@ class ArtifactEntry(Entry):
     ``weight_bytes_by_layer`` has the bytes of ``weight_bytes_by_dtype`` by the operator that reads them. ``operators``
     has the multiply-accumulates of each operator, in the order of execution; ``delegation`` and ``forecasts`` (of
     targets that cannot be asked here) name those that are left.
+    ``diagnosis`` is the likeliest cause where the gate failed what was executed.
     """
 
     file: str
@@ -180,6 +182,7 @@ class ArtifactEntry(Entry):
     weight_bytes_by_layer: dict[str, dict[str, int]] = Field(default_factory=dict)
     forecasts: tuple[DelegationEntry, ...] = ()
     operators: dict[str, int] = Field(default_factory=dict)
+    diagnosis: DiagnosisEntry | None = None
 
     @property
     def label(self) -> str:
@@ -249,7 +252,7 @@ class FusionEntry(Entry):
 
 
 class Report(File):
-    """``report.json``."""
+    """``report.json``; ``likeliest_cause`` is null where no artifact failed."""
 
     schema_version: Literal[1] = REPORT_SCHEMA_VERSION
     student: StudentEntry
@@ -259,6 +262,7 @@ class Report(File):
     artifacts: tuple[ArtifactEntry, ...]
     verdict: Verdict
     environment: dict[str, str]
+    likeliest_cause: str | None = None
     calibration: CalibrationEntry | None = None
     methods: tuple[MethodEntry, ...] = ()
     repairs: tuple[RepairEntry, ...] = ()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from markupsafe import Markup
 
 from lspdmobile.choices import Verdict
+from lspdmobile.report.causes import cause_lines
 from lspdmobile.report.html.markup import NOTHING, bullets, joined, verdict_class
 from lspdmobile.report.schema import ArtifactEntry, ParityEntry, Report
 from lspdmobile.report.tables import fraction, metric_name, pixels, points, ratio, size
@@ -14,12 +15,15 @@ __all__ = ["banner", "next_steps", "tiles"]
 
 
 def banner(report: Report) -> Markup:
-    """Give the verdict, and for each artifact that did not pass the first reason."""
+    """Give the verdict, the likeliest causes of failures, and for each artifact that did not pass the first reason."""
     verdict = report.verdict.value
-    against = bullets(against_lines(report))
-    head = Markup('<section class="banner {}" aria-label="Verdict">\n<p class="word">{}: {}</p>\n{}</section>').format(
-        verdict_class(verdict), verdict.upper(), counts_line(report), against
+    causes = joined(
+        Markup("<p><strong>Likeliest cause</strong>: {}.</p>\n").format(line) for line in cause_lines(report)
     )
+    against = bullets(against_lines(report))
+    head = Markup(
+        '<section class="banner {}" aria-label="Verdict">\n<p class="word">{}: {}</p>\n{}{}</section>'
+    ).format(verdict_class(verdict), verdict.upper(), counts_line(report), causes, against)
     caveats = (Markup('<p class="caveat">{}.</p>').format(line) for line in caveat_lines(report))
     return joined([head, *caveats])
 

@@ -277,7 +277,10 @@ def test_all_failures_are_told_at_once(heatmaps: Maps, contract: PreprocessContr
 
 def test_the_drift_limit_follows_the_gate(heatmaps: Maps, contract: PreprocessContract) -> None:
     parity = compare(heatmaps, _half_a_cell(heatmaps), contract=contract)
-    assert judge(parity, None, Precision.W8, Format.COREML, gate=Gate(max_drift_p95_cells=0.6))[0] is Verdict.PASS
+    assert (
+        judge(parity, None, Precision.W8, Format.COREML, gate=Gate(max_drift_p95_cells=0.6, max_shift_px=8))[0]
+        is Verdict.PASS
+    )
 
 
 @pytest.mark.parametrize("budget", [-0.1, math.nan, math.inf])

@@ -1,0 +1,90 @@
+"""Every mistake of ``benchmarks/faults`` is called by its name, with and without the noise of int8; sound files are not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from benchmarks.faults.kinds import FAULTS, faulty
+from benchmarks.mutations.world import world
+from lspdmobile.data.views import load_views
+from lspdmobile.deviation import Deviation, TensorSteps
+from lspdmobile.diagnosis import Cause, Evidence, diagnose
+from lspdmobile.student import Student, load_student
+
+Maps = NDArray[np.float32]
+NOISE = 0.02
+PICTURES = 12
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Student, Maps]:
+    """A student that was trained for a moment, and pictures for it."""
+    folder: Path = tmp_path_factory.mktemp("diagnosis")
+    checkpoint, pictures = world(folder, "pyramid", pictures=PICTURES)
+    student = load_student(str(checkpoint))
+    return student, load_views(pictures, student.contract, student.skeleton).inputs()
+
+
+def _heatmaps(network: nn.Module, inputs: Maps) -> Maps:
+    with torch.inference_mode():
+        found: Maps = network(torch.from_numpy(inputs)).numpy()
+    return found
+
+
+def _evidence(sound: tuple[Student, Maps], found: Maps) -> Evidence:
+    student, inputs = sound
+    return Evidence(
+        network=student.network,
+        inputs=inputs,
+        expected=_heatmaps(student.network, inputs),
+        found=found,
+        contract=student.contract,
+        skeleton=student.skeleton,
+        rule=student.decode_rule,
+    )
+
+
+def _noise(shape: tuple[int, ...]) -> Maps:
+    return np.random.default_rng(0).normal(0, NOISE, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_fault_is_called_by_its_name(sound: tuple[Student, Maps], fault: str, *, noisy: bool) -> None:
+    found = _heatmaps(faulty(fault, sound[0]), sound[1])
+    diagnosis = diagnose(_evidence(sound, found + _noise(found.shape) if noisy else found))
+    assert diagnosis.cause in FAULTS[fault].causes, diagnosis
+    assert diagnosis.explained is None or 0.5 <= diagnosis.explained <= 1.0 + 1e-9
+
+
+def test_noise_alone_is_blamed_on_quantization_where_the_file_is_its_plan(sound: tuple[Student, Maps]) -> None:
+    evidence = _evidence(sound, _heatmaps(sound[0].network, sound[1]))
+    noisy = replace(evidence, found=evidence.expected + 3 * _noise(evidence.expected.shape))
+    same = Deviation(pictures=1, tensor="relu", steps=0.0, heatmaps=0.0)
+    diagnosis = diagnose(noisy, same)
+    assert diagnosis.cause is Cause.QUANTIZATION
+    assert diagnosis.explained is None
+
+
+def test_a_layer_that_is_not_its_plans_is_named(sound: tuple[Student, Maps]) -> None:
+    evidence = _evidence(sound, _heatmaps(sound[0].network, sound[1]))
+    noisy = replace(evidence, found=evidence.expected + _noise(evidence.expected.shape))
+    steps = [
+        TensorSteps(name=f"relu_{i}", rms=0.0, worst_channel=3.0 * (i == 2), largest=0.0, equal=1.0) for i in range(5)
+    ]
+    off = Deviation(pictures=1, tensor="relu_2", steps=3.0, heatmaps=0.0, tensors=tuple(steps))
+    diagnosis = diagnose(noisy, off)
+    assert (diagnosis.cause, "layer relu_2 gives something else" in diagnosis.sentence) == (Cause.LAYER, True)
+    told = Deviation(pictures=0, tensor="", steps=0.0, heatmaps=0.0, faults=("conv has 1 of 9 weights that differ",))
+    assert diagnose(noisy, told).sentence.endswith("conv has 1 of 9 weights that differ")
+
+
+def test_what_has_nothing_to_do_with_the_student_has_no_single_cause(sound: tuple[Student, Maps]) -> None:
+    evidence = _evidence(sound, _heatmaps(sound[0].network, sound[1]))
+    rubbish = np.random.default_rng(1).normal(0, 1, evidence.expected.shape).astype(np.float32)
+    assert diagnose(replace(evidence, found=rubbish)).cause is Cause.UNKNOWN
