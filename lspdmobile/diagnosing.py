@@ -48,7 +48,13 @@ def diagnosed(
         skeleton=student.skeleton,
         rule=student.decode_rule,
     )
-    return diagnose(evidence, deviation, max_steps=gate.max_steps(precision))
+    shift = found.parity.shift
+    return diagnose(
+        evidence,
+        deviation,
+        shift=shift if shift is not None and gate.is_shifted(shift) else None,
+        max_steps=gate.max_steps(precision),
+    )
 
 
 def _unusable(found: Comparison, reference: Reference) -> Diagnosis:

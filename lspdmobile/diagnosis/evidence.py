@@ -112,8 +112,9 @@ class Evidence:
         return 1 - _energy(self.found, maps) / difference if difference > 0 else 0.0
 
     def left(self, maps: Maps) -> float:
-        """Give what heatmaps leave unexplained beside all that the artifact gives, squared."""
-        return _energy(self.found, maps) / max(float(np.square(self.found, dtype=np.float64).sum()), 1e-30)
+        """Give what heatmaps leave unexplained beside all that the student or the artifact gives, squared."""
+        whole = max(float(np.square(each, dtype=np.float64).sum()) for each in (self.expected, self.found))
+        return _energy(self.found, maps) / whole if whole > 0 else 0.0
 
     def points(self, maps: Maps) -> NDArray[np.float64]:
         """Decode to x and y in input pixels, ``[n, K, 2]``."""

@@ -17,7 +17,7 @@ from torch.nn import functional
 from lspdmobile.diagnosis.evidence import Candidate, Cause, Evidence, Maps
 from lspdmobile.parity.shift import Shift
 
-__all__ = ["geometry_candidates", "moved"]
+__all__ = ["geometry_candidates", "shift_sentence"]
 
 _LEAST_SHIFT_PX: Final = 0.05
 _SAME_SIZE: Final = 0.02
@@ -45,14 +45,18 @@ class _Place:
     def sentence(self) -> str:
         """Say it."""
         if self.is_shift:
-            told = f"everything is shifted by {self.shift_x:+.2f} px to the right and {self.shift_y:+.2f} px down"
-            half = any(abs(abs(each) - _HALF) < _NEAR_HALF for each in (self.shift_x, self.shift_y))
-            return f"{told}{_CORNERS if half else ''}"
+            return shift_sentence(self.shift_x, self.shift_y)
         return (
             "another letterbox, crop or aspect rule than the contract's: inside, pictures are "
             f"{self.size_x:.2f} times as wide and {self.size_y:.2f} times as high, moved by "
             f"{self.shift_x:+.1f} and {self.shift_y:+.1f} px"
         )
+
+
+def shift_sentence(x: float, y: float) -> str:
+    """Say that everything is moved to the right by x and down by y input pixels."""
+    half = any(abs(abs(each) - _HALF) < _NEAR_HALF for each in (x, y))
+    return f"everything is shifted by {x:+.2f} px to the right and {y:+.2f} px down{_CORNERS if half else ''}"
 
 
 def geometry_candidates(evidence: Evidence) -> Iterator[Candidate]:
@@ -79,7 +83,7 @@ def _shifts(evidence: Evidence, before: NDArray[np.float64], after: NDArray[np.f
     if evidence.has_peaks:
         maps = _warped(evidence.expected, cells, mode="bicubic")
         yield Candidate(cause=Cause.SHIFT, sentence=place.sentence(), maps=maps)
-    maps = evidence.run(moved(evidence, place, 0.0))
+    maps = evidence.run(_moved(evidence, place, 0.0))
     yield Candidate(cause=Cause.SHIFT, sentence=place.sentence(), maps=maps)
 
 
@@ -106,7 +110,7 @@ def _sharpened(evidence: Evidence, place: _Place, fill: float) -> Candidate:
     steps = {"size_x": 0.01, "size_y": 0.01, "shift_x": 0.5, "shift_y": 0.5}
 
     def tried(at: _Place) -> Maps:
-        return evidence.run(moved(evidence, at, fill))
+        return evidence.run(_moved(evidence, at, fill))
 
     maps = tried(place)
     for _ in range(_ROUNDS):
@@ -125,7 +129,7 @@ def _sharpened(evidence: Evidence, place: _Place, fill: float) -> Candidate:
     return Candidate(cause=cause, sentence=place.sentence(), maps=maps)
 
 
-def moved(evidence: Evidence, place: "_Place", fill: float) -> Maps:
+def _moved(evidence: Evidence, place: _Place, fill: float) -> Maps:
     """Give the inputs with what they show elsewhere; bars are of the mean colour (``fill`` 0) or black (1)."""
     black = -evidence.mean / evidence.std * np.float32(fill)
     return _warped(evidence.inputs - black, place, mode="bilinear") + black

@@ -7,16 +7,18 @@ import numpy as np
 
 from lspdmobile.deviation import Deviation
 from lspdmobile.diagnosis.evidence import Candidate, Cause, Evidence, Maps
-from lspdmobile.diagnosis.geometry import geometry_candidates
+from lspdmobile.diagnosis.geometry import geometry_candidates, shift_sentence
 from lspdmobile.diagnosis.inputs import input_candidates
 from lspdmobile.diagnosis.outputs import output_candidates
 from lspdmobile.diagnosis.weights import weight_candidates
+from lspdmobile.parity.shift import Shift
 
 __all__ = ["Diagnosis", "diagnose"]
 
 _MOST_LEFT: Final = 0.25
 _LEAST_EXPLAINED: Final = 0.5
-_AS_GOOD: Final = 0.01
+_AS_GOOD: Final = 1.05
+_EXACT: Final = 1e-6
 _SURE: Final = 0.8
 _RELATED: Final = 0.3
 _MOST_OF: Final = 0.5
@@ -38,17 +40,22 @@ class Diagnosis:
     explained: float | None = None
 
 
-def diagnose(evidence: Evidence, deviation: Deviation | None = None, *, max_steps: float = 0.25) -> Diagnosis:
+def diagnose(
+    evidence: Evidence, deviation: Deviation | None = None, *, shift: Shift | None = None, max_steps: float = 0.25
+) -> Diagnosis:
     """Name the likeliest cause of a difference; of an artifact that is judged sound there is none to be named.
 
     Args:
         evidence: The artifact's heatmaps beside its float student's.
         deviation: Of a quantized artifact from its plan, where that is known.
-        max_steps: What the gate allows of it.
+        shift: Of all joints on all pictures, where the gate fails it.
+        max_steps: What the gate allows of the deviation.
     """
     best = _best(evidence)
     if best is not None:
         return best
+    if shift is not None:
+        return Diagnosis(cause=Cause.SHIFT, sentence=shift_sentence(shift.x, shift.y))
     if deviation is not None:
         return _by_plan(evidence, deviation, max_steps)
     return _by_likeness(evidence)
@@ -68,7 +75,7 @@ def _best(evidence: Evidence) -> Diagnosis | None:
     most = max((share for share, _ in found), default=0.0)
     if most < _LEAST_EXPLAINED:
         return None
-    share, chosen = next(each for each in found if each[0] >= most - _AS_GOOD)
+    share, chosen = next(each for each in found if 1 - each[0] <= _AS_GOOD * (1 - most) + _EXACT)
     return Diagnosis(cause=chosen.cause, sentence=chosen.sentence, explained=share)
 
 

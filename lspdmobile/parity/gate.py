@@ -99,6 +99,11 @@ class Gate:
         """Give the bound on the distance from the plan, in steps of the precision's grids."""
         return self.max_steps_from_plan * (_FINER_INT16 if precision is Precision.W8A16 else 1)
 
+    def is_shifted(self, shift: Shift) -> bool:
+        """Tell whether all joints moved along an axis by more than is allowed, and by more than chance moves them."""
+        pairs = zip((shift.x, shift.y), shift.half_widths(self.confidence), strict=True)
+        return any(abs(mean) > max(self.max_shift_px, width) for mean, width in pairs)
+
     def max_relative_error(self, precision: Precision, artifact_format: Format | None) -> float | None:
         """Give the bound on the relative heatmap error; None for precisions that quantize."""
         if precision is Precision.FP32:
@@ -238,7 +243,7 @@ def _shift_finding(shift: Shift, gate: Gate, *, exact: bool) -> _Finding:
         f"({100 * gate.confidence:g}% interval within {widths[0]:.2f} and {widths[1]:.2f} px of it): "
         f"at most {gate.max_shift_px:.2f} px is allowed"
     )
-    beyond = any(mean > gate.max_shift_px and mean > width for mean, width in axes)
+    beyond = gate.is_shifted(shift)
     unsure = not (beyond or exact) and any(mean + width > gate.max_shift_px for mean, width in axes)
     more = f"; {shift.pictures} pictures cannot show it" if unsure else ""
     return _Finding(holds=not beyond, undecided=unsure, sentence=sentence + more)

@@ -1,4 +1,4 @@
-"""Every mistake of ``benchmarks/faults`` is called by its name, with and without the noise of int8; sound files are not."""
+"""Every mistake of ``benchmarks/faults`` is called by its name, with and without the noise of int8."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +14,11 @@ from benchmarks.mutations.world import world
 from lspdmobile.data.views import load_views
 from lspdmobile.deviation import Deviation, TensorSteps
 from lspdmobile.diagnosis import Cause, Evidence, diagnose
+from lspdmobile.parity.shift import Shift
 from lspdmobile.student import Student, load_student
 
 Maps = NDArray[np.float32]
-NOISE = 0.02
+SNR_DB = 28  # of the bundled students' int8 files
 PICTURES = 12
 
 
@@ -49,31 +50,42 @@ def _evidence(sound: tuple[Student, Maps], found: Maps) -> Evidence:
     )
 
 
-def _noise(shape: tuple[int, ...]) -> Maps:
-    return np.random.default_rng(0).normal(0, NOISE, shape).astype(np.float32)
+def _noisy(found: Maps, expected: Maps) -> Maps:
+    """Add what int8 adds to the heatmaps of a sound file."""
+    size = float(np.sqrt(np.square(expected).mean())) * 10 ** (-SNR_DB / 20)
+    return found + np.random.default_rng(0).normal(0, size, found.shape).astype(np.float32)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("noisy", [False, True])
 def test_a_fault_is_called_by_its_name(sound: tuple[Student, Maps], fault: str, *, noisy: bool) -> None:
     found = _heatmaps(faulty(fault, sound[0]), sound[1])
-    diagnosis = diagnose(_evidence(sound, found + _noise(found.shape) if noisy else found))
+    evidence = _evidence(sound, found)
+    diagnosis = diagnose(replace(evidence, found=_noisy(found, evidence.expected)) if noisy else evidence)
     assert diagnosis.cause in FAULTS[fault].causes, diagnosis
     assert diagnosis.explained is None or 0.5 <= diagnosis.explained <= 1.0 + 1e-9
 
 
 def test_noise_alone_is_blamed_on_quantization_where_the_file_is_its_plan(sound: tuple[Student, Maps]) -> None:
     evidence = _evidence(sound, _heatmaps(sound[0].network, sound[1]))
-    noisy = replace(evidence, found=evidence.expected + 3 * _noise(evidence.expected.shape))
+    noisy = replace(evidence, found=_noisy(evidence.expected, evidence.expected))
     same = Deviation(pictures=1, tensor="relu", steps=0.0, heatmaps=0.0)
     diagnosis = diagnose(noisy, same)
     assert diagnosis.cause is Cause.QUANTIZATION
     assert diagnosis.explained is None
 
 
+def test_a_shift_that_the_gate_found_is_named_where_noise_hides_it(sound: tuple[Student, Maps]) -> None:
+    evidence = _evidence(sound, _heatmaps(sound[0].network, sound[1]))
+    noisy = replace(evidence, found=_noisy(evidence.expected, evidence.expected))
+    shift = Shift(x=0.5, y=0.0, error_x=0.01, error_y=0.01, pictures=64, joints=800)
+    diagnosis = diagnose(noisy, shift=shift)
+    assert (diagnosis.cause, "+0.50 px to the right" in diagnosis.sentence) == (Cause.SHIFT, True)
+
+
 def test_a_layer_that_is_not_its_plans_is_named(sound: tuple[Student, Maps]) -> None:
     evidence = _evidence(sound, _heatmaps(sound[0].network, sound[1]))
-    noisy = replace(evidence, found=evidence.expected + _noise(evidence.expected.shape))
+    noisy = replace(evidence, found=_noisy(evidence.expected, evidence.expected))
     steps = [
         TensorSteps(name=f"relu_{i}", rms=0.0, worst_channel=3.0 * (i == 2), largest=0.0, equal=1.0) for i in range(5)
     ]
