@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from converters.executorch.deviation import read_back
 from converters.executorch.layers import check_layers
 from converters.executorch.program import read_with_constants, xnnpack_graphs
 from lspdmobile.artifact import Artifact
@@ -58,6 +59,22 @@ def test_an_emitted_file_holds_every_layer_of_the_plan(
 ) -> None:
     check(emitted[Precision.W8A8].path, layers)
     assert len(layers) == 19
+
+
+def test_verify_reads_a_sound_file_back_without_a_fault(emitted: dict[Precision, Artifact], world: "World") -> None:
+    path = emitted[Precision.W8A8].path
+    assert read_back(path, network=world.network, plan=world.plan, pictures=world.pictures).faults == ()
+
+
+def test_verify_reads_one_changed_weight_back(
+    patched: Patch, layers: Mapping[str, IntegerLayer], world: "World"
+) -> None:
+    weights = stored(layers[LAYER])
+    other = weights.copy()
+    other.flat[5] += 1 if other.flat[5] < 0 else -1
+    path = patched(weights, other)
+    (fault,) = read_back(path, network=world.network, plan=world.plan, pictures=world.pictures).faults
+    assert fault == f"does not hold what the plan says: {LAYER} has 1 of {weights.size} weights that differ"
 
 
 def test_one_weight_scale_is_named_with_its_channel(patched: Patch, layers: Mapping[str, IntegerLayer]) -> None:
