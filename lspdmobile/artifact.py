@@ -88,11 +88,12 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True)
 class TensorFacts:
-    """Name, shape and dtype of an input or output as the file states them."""
+    """Name, shape, dtype and description (empty where there is none) of an input or output as the file states them."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    description: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from converters import comparison, emitter
 from lspdmobile.artifact import Artifact, ArtifactFacts, EmitRequest, PrecisionLoss, sha256_of, size_in_bytes
+from lspdmobile.artifact_metadata import metadata_of
 from lspdmobile.choices import Backend, Format, Precision, Verdict
 from lspdmobile.decode import HEATMAP_RULES
 from lspdmobile.delegation_gate import delegation_faults, judged_with
@@ -26,7 +27,6 @@ from lspdmobile.report.pictures import WorstPicture
 from lspdmobile.report.schema import ArtifactEntry, DeviationEntry, DiagnosisEntry, ManifestArtifact, TensorEntry
 from lspdmobile.report.shortfalls import shortfall_entries
 from lspdmobile.request import ExportRequest, Pair
-from lspdmobile.run_folder import metadata_of
 from quantization.pictures import Pictures
 
 __all__ = ["Job", "Judged", "judged_artifact"]

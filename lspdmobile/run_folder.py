@@ -35,7 +35,6 @@ __all__ = [
     "RunContents",
     "RunReport",
     "checkpoint_names",
-    "metadata_of",
     "read_run_report",
     "refuse_to_replace_others",
     "write_run",
@@ -122,19 +121,6 @@ class RunContents:
 def checkpoint_names(student: str) -> tuple[str, str]:
     """Give the names that the float student's file may have in a run folder: of ours, and of any other network."""
     return f"{student}.safetensors", f"{student}{SUFFIX}"
-
-
-def metadata_of(student: Student) -> dict[str, str]:
-    """Give the text entries every artifact carries."""
-    skeleton = SkeletonEntry.of(student.skeleton).model_dump(mode="json", exclude_unset=True)
-    return {
-        "student": student.name,
-        "checkpoint_sha256": student.sha256,
-        "preprocess": json.dumps(student.contract.to_dict(), sort_keys=True),
-        "skeleton": json.dumps(skeleton, sort_keys=True),
-        "decode_rule": student.decode_rule,
-        "license": student.licence,
-    }
 
 
 def refuse_to_replace_others(target: Path, *, marker: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from converters import FORMATS, comparison, read_back
 from lspdmobile.artifact import ArtifactFacts, TensorFacts, sha256_of
+from lspdmobile.artifact_metadata import metadata_of
 from lspdmobile.choices import Verdict
 from lspdmobile.data.bundled import bundled_pictures
 from lspdmobile.data.views import Views, load_views
@@ -31,7 +32,6 @@ from lspdmobile.run_folder import (
     SIGNATURE,
     RunReport,
     checkpoint_names,
-    metadata_of,
     read_run_report,
 )
 from lspdmobile.student import Student

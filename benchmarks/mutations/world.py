@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from converters import coreml
 from lspdmobile.artifact import EmitRequest, sha256_of, size_in_bytes
+from lspdmobile.artifact_metadata import metadata_of
 from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.data.views import load_views
 from lspdmobile.fusion import fuse
@@ -26,7 +27,7 @@ from lspdmobile.networks.lspd import LspdConfig, LspdStudent
 from lspdmobile.plans import PLAN
 from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.run import ExportRequest, export
-from lspdmobile.run_folder import MANIFEST, REPORT, metadata_of
+from lspdmobile.run_folder import MANIFEST, REPORT
 from lspdmobile.skeleton import LSP_14
 from lspdmobile.student import Student, load_student, save_student
 from quantization.plan import QuantizationPlan

@@ -37,8 +37,8 @@ def inspect(path: Path) -> ArtifactFacts:
     kinds, weights = contents(program)
     working = operators(program)
     return ArtifactFacts(
-        inputs=tuple(_facts(value) for value in program.inputs),
-        outputs=tuple(_facts(value) for value in program.outputs),
+        inputs=tuple(_facts(program, value) for value in program.inputs),
+        outputs=tuple(_facts(program, value) for value in program.outputs),
         weight_bytes_by_dtype=dict(weights.most_common()),
         ops=dict(kinds.most_common()),
         delegation=None,
@@ -93,5 +93,6 @@ def _weights(operation: Operation) -> Iterator[Constant]:
             yield bound
 
 
-def _facts(value: NamedType) -> TensorFacts:
-    return TensorFacts(name=value.name, shape=flexible_shape(value.type), dtype=value.type.dtype.name)
+def _facts(program: Program, value: NamedType) -> TensorFacts:
+    said = program.descriptions.get(value.name, "")
+    return TensorFacts(name=value.name, shape=flexible_shape(value.type), dtype=value.type.dtype.name, description=said)

@@ -22,7 +22,7 @@ _DEBUG_FILE: Final = "executorch_debug_handle_mapping.json"
 
 
 def settle(path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the metadata, and take out what differs from one emission to the next."""
+    """Write the metadata, also to inputs and outputs, and take out what differs from one emission to the next."""
     from coremltools.proto import Model_pb2
 
     file = specification_path(path)
@@ -33,6 +33,8 @@ def settle(path: Path, metadata: Mapping[str, str]) -> None:
             setattr(model.description.metadata, _DESCRIPTION_KEYS[key], text)
         else:
             model.description.metadata.userDefined[key] = text
+    for feature in (*model.description.input, *model.description.output):
+        feature.shortDescription = metadata.get(f"{feature.name}_description", feature.shortDescription)
     file.write_bytes(model.SerializeToString(deterministic=True))
     file.chmod(0o644)
     (path / _DEBUG_FILE).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ written is read back: a file whose convolution weights did not get the precision
 are neither the plan's nor follow from a rule of the quantizer, is an error.
 """
 
+import json
 import time
 import warnings
 from collections import Counter
@@ -19,6 +20,7 @@ from converters.tflite.flatbuffer import (
     constant_behind,
     dtype_name,
     main_graph,
+    named_borders,
     operators,
     read_model,
     tensor_name,
@@ -35,6 +37,8 @@ from converters.tflite.readback import (
     require_plan,
     weight_shortfalls,
 )
+from converters.tflite.standard_metadata import NAME as STANDARD
+from converters.tflite.standard_metadata import OURS, standard_metadata, with_files
 from converters.tflite.weights import channels_of, of_one_channel, require_weights
 from lspdmobile.artifact import Artifact, EmitRequest
 from lspdmobile.choices import Format, Layout, Precision
@@ -104,8 +108,7 @@ def emit(request: EmitRequest) -> Artifact:
         message = f"{request.path.name}: the TFLite tool chain refused {precision}: {reason[0][:300]}"
         raise ConversionError(message) from error
     model = read_model(content)
-    add_metadata(model, request.metadata)
-    request.path.write_bytes(to_bytes(model))
+    request.path.write_bytes(_with_metadata(model, request.metadata))
     written, float_model = read_model(request.path), read_model(converted.content)
     require_precision(written, precision, request.path, kept_float=ranges.kept_float)
     not_honoured = _not_honoured(written, float_model, precision, ranges)
@@ -121,6 +124,14 @@ def emit(request: EmitRequest) -> Artifact:
         notes=_notes(written, precision, ranges),
         not_honoured=not_honoured,
     )
+
+
+def _with_metadata(model: Any, entries: Mapping[str, str]) -> bytes:
+    """Serialise a model with our text entries, and with the format's own metadata that follow from them."""
+    standard, files = standard_metadata(entries, [name for name, _ in named_borders(model, "outputs")])
+    ours = json.dumps(dict(entries), ensure_ascii=False).encode()
+    add_metadata(model, {OURS: ours, STANDARD: standard})
+    return with_files(to_bytes(model), files)
 
 
 def _check(request: EmitRequest) -> None:

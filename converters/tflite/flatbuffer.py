@@ -4,7 +4,6 @@ The schema's Python classes come with ``ai-edge-litert``. A model holds buffers 
 subgraphs; the first subgraph is the one that runs. A tensor is a constant when its buffer holds data.
 """
 
-import json
 import math
 import struct
 from collections import Counter
@@ -20,10 +19,11 @@ __all__ = [
     "constant_behind",
     "dtype_name",
     "main_graph",
+    "metadata_buffers",
     "missing",
+    "named_borders",
     "op_name",
     "operators",
-    "read_metadata",
     "read_model",
     "rename",
     "tensor_name",
@@ -31,7 +31,6 @@ __all__ = [
 ]
 
 _IDENTIFIER: Final = b"TFL3"
-_METADATA_NAME: Final = "lspdmobile"
 _BITS: Final = {
     "float64": 64,
     "float32": 32,
@@ -125,6 +124,15 @@ def tensor_name(tensor: Any) -> str:
     return (tensor.name or b"").decode(errors="replace")
 
 
+def named_borders(model: Any, side: str) -> list[tuple[str, Any]]:
+    """Give the ``"inputs"`` or ``"outputs"`` by their signature names, or tensor names where there is no signature."""
+    graph, signatures = main_graph(model), list(model.signatureDefs or [])
+    entries = getattr(signatures[0], side) if len(signatures) == 1 else []
+    names = {entry.tensorIndex: entry.name.decode(errors="replace") for entry in entries}
+    tensors = [(int(index), graph.tensors[index]) for index in getattr(graph, side)]
+    return [(names.get(index, tensor_name(tensor)), tensor) for index, tensor in tensors]
+
+
 def constant_behind(model: Any, graph: Any, index: int) -> Any | None:
     """Give the constant an operand comes from, looking through ``DEQUANTIZE``; None for computed values."""
     producers = {o.outputs[0]: o for o in graph.operators if op_name(model, o) == "DEQUANTIZE"}
@@ -166,41 +174,24 @@ def _dotted(name: str) -> str:
     return ".".join(attribute for attribute in attributes if attribute not in ("", "wrapped")) or name
 
 
-def add_metadata(model: Any, entries: Mapping[str, str]) -> None:
-    """Append text entries as one JSON buffer that the schema's ``metadata`` table names ``lspdmobile``."""
+def add_metadata(model: Any, entries: Mapping[str, bytes]) -> None:
+    """Append buffers that the schema's ``metadata`` table names."""
     from ai_edge_litert import schema_py_generated as schema
 
-    buffer = schema.BufferT()
-    buffer.data = list(json.dumps(dict(entries), ensure_ascii=False).encode())
-    entry = schema.MetadataT()
-    entry.name, entry.buffer = _METADATA_NAME.encode(), len(model.buffers)
-    model.buffers.append(buffer)
-    model.metadata = [*(model.metadata or []), entry]
+    for name, content in entries.items():
+        buffer, entry = schema.BufferT(), schema.MetadataT()
+        buffer.data = list(content)
+        entry.name, entry.buffer = name.encode(), len(model.buffers)
+        model.buffers.append(buffer)
+        model.metadata = [*(model.metadata or []), entry]
 
 
-def read_metadata(model: Any) -> dict[str, str]:
-    """Give our entries, and those of other tools that are plain text."""
-    ours: dict[str, str] = {}
-    others: dict[str, str] = {}
-    for entry in model.metadata or []:
-        name = (entry.name or b"").decode(errors="replace")
-        text = _text(model.buffers[entry.buffer].data)
-        if text is None:
-            continue
-        if name == _METADATA_NAME:
-            ours.update({str(k): str(v) for k, v in json.loads(text).items()})
-        else:
-            others[name] = text
-    return {**others, **ours}
-
-
-def _text(data: Any) -> str | None:
-    """Decode a buffer, or give None where it is not printable text."""
-    try:
-        text = bytes(data if data is not None else b"").rstrip(b"\0").decode()
-    except UnicodeDecodeError:
-        return None
-    return text if text.isprintable() else None
+def metadata_buffers(model: Any) -> dict[str, bytes]:
+    """Give what the ``metadata`` table names."""
+    return {
+        (entry.name or b"").decode(errors="replace"): bytes(_list(model.buffers[entry.buffer].data))
+        for entry in model.metadata or []
+    }
 
 
 def _content(path: Path) -> bytes:

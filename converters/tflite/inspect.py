@@ -1,7 +1,7 @@
 """What is really inside a ``.tflite`` file, ours or not, and what XNNPACK takes of it on this machine."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,12 @@ from converters.tflite.contents import constants, grids, main_operators
 from converters.tflite.delegates import gpu_forecast, xnnpack_partition
 from converters.tflite.flatbuffer import (
     dtype_name,
-    main_graph,
+    named_borders,
     operators,
-    read_metadata,
     read_model,
     tensor_name,
 )
+from converters.tflite.standard_metadata import described_tensors, read_metadata
 from lspdmobile.artifact import ArtifactFacts, TensorFacts
 from lspdmobile.operators import duplicates_of, layout_of_shape, leftovers_of
 
@@ -33,17 +33,15 @@ def inspect(path: Path) -> ArtifactFacts:
         EnvironmentLacksError: ai-edge-litert is absent.
     """
     model = read_model(path)
-    graph = main_graph(model)
-    signature = model.signatureDefs[0] if len(model.signatureDefs or []) == 1 else None
-    weights, working = _weight_bytes(model), main_operators(model)
-    inputs = _facts(graph, graph.inputs, signature.inputs if signature else [])
+    weights, described, working = _weight_bytes(model), described_tensors(model), main_operators(model)
+    inputs = _facts(model, "inputs", described)
     return ArtifactFacts(
         inputs=inputs,
-        outputs=_facts(graph, graph.outputs, signature.outputs if signature else []),
+        outputs=_facts(model, "outputs", described),
         weight_bytes_by_dtype=weights,
         ops=dict(Counter(name for name, _, _ in operators(model)).most_common()),
         delegation=xnnpack_partition(path, working),
-        metadata=read_metadata(model),
+        metadata=read_metadata(path, model),
         weight_bytes_by_layer=layer_bytes(_readings(model), weights),
         operators=working,
         forecasts=(gpu_forecast(path, working),),
@@ -54,17 +52,15 @@ def inspect(path: Path) -> ArtifactFacts:
     )
 
 
-def _facts(graph: Any, indices: Any, named: Any) -> tuple[TensorFacts, ...]:
-    """Describe inputs or outputs by their signature names, or tensor names where there is no signature."""
-    names = {entry.tensorIndex: entry.name.decode(errors="replace") for entry in named}
-    tensors = [(int(i), graph.tensors[i]) for i in indices]
+def _facts(model: Any, side: str, described: Mapping[str, str]) -> tuple[TensorFacts, ...]:
     return tuple(
         TensorFacts(
-            name=names.get(index, tensor_name(tensor)),
+            name=name,
             shape=tuple(int(n) for n in (tensor.shape if tensor.shape is not None else ())),
             dtype=dtype_name(tensor),
+            description=described.get(name, ""),
         )
-        for index, tensor in tensors
+        for name, tensor in named_borders(model, side)
     )
 
 

@@ -93,7 +93,8 @@ def _show(terminal: Terminal, facts: "ArtifactFacts") -> None:
 
     for kind, tensors in (("input", facts.inputs), ("output", facts.outputs)):
         for t in tensors:
-            terminal.show(f"{kind:<8}{t.name} {list(t.shape)} {t.dtype}")
+            said = f": {t.description}" if t.description else ""
+            terminal.show(f"{kind:<8}{t.name} {list(t.shape)} {t.dtype}{said}")
     weights = ", ".join(f"{name} {count:,}" for name, count in sorted(facts.weight_bytes_by_dtype.items()))
     terminal.show(f"weights {weights or 'none'} (bytes)")
     counts = sorted(facts.ops.items(), key=lambda item: (-item[1], item[0]))

@@ -53,6 +53,7 @@ class Program:
         operations: In execution order, constants among them.
         metadata: User-defined entries, and ``author``, ``license``, ``version``, ``short_description`` where set.
         images: Those of the inputs that are images, by name.
+        descriptions: Of inputs and outputs, by name, where the file has one.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class Program:
     operations: tuple[Operation, ...]
     metadata: Mapping[str, str]
     images: Mapping[str, ImageInput] = field(default_factory=dict)
+    descriptions: Mapping[str, str] = field(default_factory=dict)
 
 
 def specification_path(path: Path) -> Path:
@@ -125,6 +127,11 @@ def read_program(path: Path) -> Program:
         operations=operations,
         metadata=_metadata(model.description.metadata),
         images=images,
+        descriptions={
+            feature.name: feature.shortDescription
+            for feature in (*model.description.input, *model.description.output)
+            if feature.shortDescription
+        },
     )
 
 

@@ -50,7 +50,7 @@ MESSAGES: Final[Mapping[str, Mapping[str, tuple[int, str]]]] = {
         "functions": (20, "repeated Opaque"),
         "metadata": (100, "Metadata"),
     },
-    "FeatureDescription": {"name": (1, "string"), "type": (3, "FeatureType")},
+    "FeatureDescription": {"name": (1, "string"), "shortDescription": (2, "string"), "type": (3, "FeatureType")},
     "FeatureType": {"imageType": (4, "ImageFeatureType"), "multiArrayType": (5, "ArrayFeatureType")},
     "ArrayFeatureType": {"shape": (1, "repeated int64"), "dataType": (2, "int32")},
     "ImageFeatureType": {"width": (1, "int64"), "height": (2, "int64"), "colorSpace": (3, "int32")},

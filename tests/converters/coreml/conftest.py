@@ -23,6 +23,17 @@ SaveProgram = Callable[..., Path]
 Edit = Callable[[Path, Callable[[Any], None]], None]
 
 
+METADATA = {
+    "author": "someone",
+    "license": "Apache-2.0",
+    "version": "1a2b",
+    "short_description": "Finds five joints",
+    "input_description": "a person",
+    "heatmaps_description": "five heatmaps",
+    "skeleton": "five points",
+}
+
+
 @pytest.fixture
 def save_program(tmp_path: Path, core_ml_tools: Any) -> SaveProgram:
     """Give a function that builds and saves an ML Program exactly as written, without Core ML Tools' optimisations.
@@ -129,7 +140,7 @@ def request_for(tiny_pose: nn.Module, inputs: NDArray[np.float32]) -> Callable[.
             "plan": calibrate(tiny_pose, inputs, precision=precision),
             "input_size": SIZE,
             "layout": Layout.NCHW,
-            "metadata": {"author": "someone", "license": "Apache-2.0", "skeleton": "five points"},
+            "metadata": METADATA,
             "deployment_target": "iOS17",
             "path": path,
         }

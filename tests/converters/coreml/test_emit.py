@@ -111,9 +111,12 @@ def test_only_the_package_files_are_written(packages: Mapping[Precision, Path]) 
 
 def test_core_ml_tools_reads_the_package_back(packages: Mapping[Precision, Path], core_ml_tools: Any) -> None:
     model = core_ml_tools.models.MLModel(str(packages[Precision.W8A8]), skip_model_load=True)
-    assert model.author == "someone"
-    assert model.license == "Apache-2.0"
+    assert (model.author, model.license, model.version) == ("someone", "Apache-2.0", "1a2b")
+    assert model.short_description == "Finds five joints"
+    assert model.input_description["input"] == "a person"
+    assert model.output_description["heatmaps"] == "five heatmaps"
     assert model.user_defined_metadata["skeleton"] == "five points"
+    assert not [key for key in model.user_defined_metadata if "preview" in key]
     assert model.get_spec().specificationVersion == 8
 
 

@@ -55,7 +55,11 @@ def test_operations_are_counted_without_constants(packages: Packages) -> None:
 
 
 def test_metadata_is_given_back(packages: Packages) -> None:
-    metadata = coreml.inspect(packages[Precision.FP16]).metadata
+    facts = coreml.inspect(packages[Precision.FP16])
+    metadata = facts.metadata
+    assert facts.inputs[0].description == "a person"
+    assert facts.outputs[0].description == "five heatmaps"
+    assert (metadata["version"], metadata["short_description"]) == ("1a2b", "Finds five joints")
     assert metadata["author"] == "someone"
     assert metadata["license"] == "Apache-2.0"
     assert metadata["skeleton"] == "five points"

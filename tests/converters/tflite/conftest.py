@@ -1,5 +1,6 @@
 """One fused tiny student, its calibration pictures and its files of every precision, made once."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,11 +16,23 @@ from lspdmobile.artifact import Artifact, EmitRequest
 from lspdmobile.choices import Layout, Precision
 from lspdmobile.fusion import fuse, randomise_norms
 from lspdmobile.networks.lspd import LspdConfig, LspdStudent
+from lspdmobile.preprocess import PreprocessContract
 from quantization.calibrate import calibrate
 from quantization.plan import QuantizationPlan
 
 SIZE = (64, 64)
-METADATA = {"version": "0.1.0", "skeleton": "tête, cou", "preprocess": '{"mean": [0.5]}'}
+CONTRACT = PreprocessContract(input_size=SIZE, heatmap_stride=8, mean=(0.5, 0.25, 0.125), std=(0.25, 0.5, 1.0))
+METADATA = {
+    "student": "tiny",
+    "short_description": "Finds five joints",
+    "version": "0.1.0",
+    "author": "somebody",
+    "license": "MIT",
+    "input_description": "a person",
+    "heatmaps_description": "five heatmaps",
+    "skeleton": json.dumps({"name": "five", "keypoints": ["tête", "cou", "a", "b", "c"]}, ensure_ascii=False),
+    "preprocess": json.dumps(CONTRACT.to_dict()),
+}
 
 
 Array = NDArray[np.float32]
@@ -38,6 +51,11 @@ class World:
     heatmaps: Array
     folder: Path
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What is asked to be written into every file."""
+        return METADATA
+
     def plan(self, precision: Precision) -> QuantizationPlan:
         """Calibrate on the pictures."""
         return calibrate(self.network, self.pictures, precision=precision)
@@ -49,7 +67,7 @@ class World:
             plan=self.plan(precision),
             input_size=SIZE,
             layout=layout,
-            metadata=METADATA,
+            metadata=self.metadata,
             deployment_target="iOS17",
             path=self.folder / name,
         )

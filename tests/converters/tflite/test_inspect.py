@@ -1,3 +1,4 @@
+import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +26,10 @@ needs_peers = pytest.mark.skipif(not PEERS.is_dir(), reason="networks from outsi
 @pytest.mark.parametrize("precision", list(tflite.supported()))
 def test_borders_are_named_float32_and_nhwc(emitted: dict[Precision, Artifact], precision: Precision) -> None:
     facts = tflite.inspect(emitted[precision].path)
-    assert facts.inputs == (TensorFacts(name="input", shape=(1, 64, 64, 3), dtype="float32"),)
-    assert facts.outputs == (TensorFacts(name="heatmaps", shape=(1, 8, 8, 5), dtype="float32"),)
+    assert facts.inputs == (TensorFacts(name="input", shape=(1, 64, 64, 3), dtype="float32", description="a person"),)
+    assert facts.outputs == (
+        TensorFacts(name="heatmaps", shape=(1, 8, 8, 5), dtype="float32", description="five heatmaps"),
+    )
 
 
 def test_nchw_shapes_are_told_as_they_are(nchw: Artifact) -> None:
@@ -74,12 +77,12 @@ def test_bytes_by_operator_are_each_convolutions_own(world: "World", emitted: di
         assert sorted(sum(held.values()) for name, held in of.items() if "CONV_2D" in name) == sorted(wanted)
 
 
-def test_metadata_is_read_back_whole(emitted: dict[Precision, Artifact]) -> None:
+def test_metadata_is_read_back_whole(world: "World", emitted: dict[Precision, Artifact]) -> None:
     for artifact in emitted.values():
         found = tflite.inspect(artifact.path).metadata
-        assert found["skeleton"] == "tête, cou"
-        assert found["preprocess"] == '{"mean": [0.5]}'
-        assert found["version"] == "0.1.0"
+        assert {key: found[key] for key in world.metadata} == world.metadata
+        assert found["associated_files"] == "joints.txt, lspdmobile.json"
+        assert json.loads(found["TFLITE_METADATA"])["name"] == "tiny"
 
 
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.W8, Precision.W8A8])
@@ -111,12 +114,14 @@ def test_delegation_is_unknown_where_the_runtime_cannot_load_the_file(with_custo
 
 
 def test_a_truncated_file_is_refused_wherever_it_ends(emitted: dict[Precision, Artifact], tmp_path: Path) -> None:
-    whole = emitted[Precision.W8A8].path.read_bytes()
-    path = tmp_path / "cut.tflite"
+    content = emitted[Precision.W8A8].path.read_bytes()
+    path, whole = tmp_path / "cut.tflite", content[: content.index(b"PK\x03\x04")]
     for length in [0, 3, 7, 8, 40, *range(1000, len(whole), len(whole) // 25), len(whole) - 8]:
         path.write_bytes(whole[:length])
         with pytest.raises(BadInputError, match=r"cut\.tflite"):
             tflite.inspect(path)
+    path.write_bytes(content[:-8])
+    assert tflite.inspect(path).metadata["associated_files"] == "joints.txt (missing), lspdmobile.json (missing)"
 
 
 @pytest.mark.parametrize(
