@@ -52,6 +52,8 @@ class EmitRequest:
         path: File or folder to write; does not exist yet.
         keep_fp32: Operations that stay in float32 in a float16 file, by the names ``precision_losses`` gives.
         calibration: The calibration pictures, read only for what a file computes and the plan has no range for.
+        image_input: The input is an image that the artifact normalises itself (Core ML packages; needs the entry
+            ``preprocess`` of ``metadata``).
     """
 
     network: "nn.Module"
@@ -63,6 +65,7 @@ class EmitRequest:
     path: Path
     keep_fp32: frozenset[str] = frozenset()
     calibration: "Pictures | None" = None
+    image_input: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,12 @@ _SHAPES_NO_ARTIFACT: Final = ("python", "tensorflow")
 _DIGITS: Final = 12
 
 
-def metadata_of(student: Student) -> dict[str, str]:
+def metadata_of(student: Student, *, image_input: bool = False) -> dict[str, str]:
     """Give the entries; values of more than one word are JSON, and none depends on time or machine.
+
+    Args:
+        student: The float student.
+        image_input: The artifact takes images and normalises them itself.
 
     ========================= ======================================================================================
     student, version, author  Name, first digits of the checkpoint's hash, who made it as far as its provenance says
@@ -37,7 +41,7 @@ def metadata_of(student: Student) -> dict[str, str]:
         "version": student.sha256[:_DIGITS],
         "author": str(student.provenance.get("author") or f"exported by lspdmobile {__version__}"),
         "license": student.licence,
-        **_descriptions(student),
+        **_descriptions(student, image_input=image_input),
         "preprocess": _json(student.contract.to_dict()),
         "skeleton": _json(skeleton),
         "decode_rule": student.decode_rule,
@@ -47,11 +51,13 @@ def metadata_of(student: Student) -> dict[str, str]:
     return {**{key: text for key, text in entries.items() if text}, "checkpoint_sha256": student.sha256}
 
 
-def _descriptions(student: Student) -> dict[str, str]:
+def _descriptions(student: Student, *, image_input: bool) -> dict[str, str]:
     contract, skeleton = student.contract, student.skeleton
     rows, columns = contract.input_size
     colours, size = contract.colour_order.upper(), f"{columns}x{rows}"
     normal = f"each channel (value / 255 - {_plain(contract.mean)}) / {_plain(contract.std)}"
+    if image_input:
+        normal = "values 0 to 255, normalised inside"
     what = "heatmaps" if student.decode_rule in HEATMAP_RULES else "scores"
     cells = f", cells of {contract.heatmap_stride} pixels" if student.decode_rule in HEATMAP_RULES else ""
     return {

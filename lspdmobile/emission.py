@@ -164,15 +164,17 @@ def _remove(path: Path) -> None:
 
 def _emit_request(job: Job, form: Format, precision: Precision) -> EmitRequest:
     student, converter, source = job.request.student, emitter(form, job.request.backend), job.prepared[form, precision]
+    image_input = job.request.image_input and form is Format.COREML
     return EmitRequest(
         network=source.network,
         plan=source.plan,
         input_size=student.contract.input_size,
         layout=job.request.layout or converter.supported()[precision],
-        metadata=metadata_of(student),
+        metadata=metadata_of(student, image_input=image_input),
         deployment_target=job.request.deployment_target,
         path=job.folder / _file_name(job, form, precision),
         calibration=job.calibration,
+        image_input=image_input,
     )
 
 

@@ -22,6 +22,7 @@ _LARGEST_SCALE: Final = 4
 # Labels this far out are mistakes: a crop may hold nine times the square around the picture, or 67 million pixels.
 _LARGEST_SPAN: Final = 3
 _LARGEST_SMALL_CROP: Final = 2**26
+_LARGEST_LEVEL_ERROR: Final = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +208,21 @@ class PreprocessContract:
             scaled = scaled[..., ::-1]
         normal = (scaled - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return np.ascontiguousarray(normal.transpose(2, 0, 1))
+
+    def pixels(self, inputs: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Undo :meth:`normalise` for ``[..., 3, rows, columns]``; gives RGB ``[..., rows, columns, 3]`` uint8.
+
+        Raises:
+            ValueError: The inputs were not made of pixels by this contract.
+        """
+        planes = np.moveaxis(inputs, -3, -1).astype(np.float64)
+        levels = 255 * (planes * np.asarray(self.std) + np.asarray(self.mean))
+        whole = np.rint(levels)
+        if not (np.abs(levels - whole) <= _LARGEST_LEVEL_ERROR).all() or whole.min() < 0 or whole.max() > 255:
+            message = "these inputs are not pictures of 256 grey levels, normalised by this contract"
+            raise ValueError(message)
+        ordered = whole[..., ::-1] if self.colour_order == "bgr" else whole
+        return np.ascontiguousarray(ordered.astype(np.uint8))
 
     def to_picture(self, keypoints: NDArray[np.float32], crop: Crop) -> NDArray[np.float32]:
         """Map keypoints ``[..., 3]`` (x, y in input pixels, score) to picture pixels."""

@@ -43,6 +43,7 @@ class ExportRequest:
         target: Cost target that the forms of all formats are chosen for; None takes each format's own.
         repair: Keep operations in float32 whose float16 arithmetic loses (Core ML fp16, w8, palettes), and operators in
             float without which the int8 network does not pass (w8a8).
+        image_input: Core ML packages take an image and normalise it themselves.
     """
 
     student: Student
@@ -65,6 +66,7 @@ class ExportRequest:
     threads: int = 1
     target: str | None = None
     repair: bool = False
+    image_input: bool = False
 
 
 def pairs_of(request: ExportRequest) -> tuple[list[Pair], list[Pair]]:
@@ -79,6 +81,9 @@ def pairs_of(request: ExportRequest) -> tuple[list[Pair], list[Pair]]:
         message = f"--backend {request.backend} is for ExecuTorch artifacts: add executorch to --format"
         raise BadInputError(message)
     require_targets(request.min_delegated, request.formats)
+    if request.image_input and Format.COREML not in request.formats:
+        message = "--image-input is for Core ML packages: add coreml to --format"
+        raise BadInputError(message)
     if request.target is not None:
         target_named(request.target)
     emitters = {form: emitter(form, request.backend) for form in request.formats}

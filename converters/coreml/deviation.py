@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.coreml.grids import sources
+from converters.coreml.image_input import normalised
 from converters.coreml.integers import integer_faults
 from converters.coreml.mil.package import Program, read_program
 from converters.coreml.palettes import checked_weights
@@ -48,7 +49,8 @@ def deviation(
         ConversionError: The program holds something that cannot be executed here.
         EnvironmentLacksError: torchao or executorch is absent.
     """
-    return deviation_of(read_program(path), network=network, plan=plan, pictures=pictures, forced=forced)
+    program = normalised(read_program(path))
+    return deviation_of(program, network=network, plan=plan, pictures=pictures, forced=forced)
 
 
 def deviation_of(

@@ -14,6 +14,7 @@ The package is read back from disk and compared with what was asked for. It is a
 random identifiers, maps serialised in a fixed order.
 """
 
+import json
 import re
 import shutil
 import time
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from converters.coreml.compressing import compressed
+from converters.coreml.image_input import normalised, take_images
 from converters.coreml.mil.package import Program, read_program
 from converters.coreml.plan import check_precision, check_scales, coarse_scales, too_large_for_float16
 from converters.coreml.readback import check_grids
@@ -28,6 +30,7 @@ from converters.coreml.settling import settle
 from lspdmobile.artifact import Artifact, EmitRequest
 from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.errors import BadInputError, ConversionError, EnvironmentLacksError, LspdmobileError
+from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.shortfall import Shortfall
 
 if TYPE_CHECKING:
@@ -101,7 +104,9 @@ def emit(request: EmitRequest) -> Artifact:
         model = _converted(tools, exported, target, request)
         model.save(str(request.path))
         settle(request.path, request.metadata)
-        notes, shortfalls = checked(request, read_program(request.path), module)
+        if request.image_input:
+            take_images(request.path, PreprocessContract.from_dict(json.loads(request.metadata["preprocess"])))
+        notes, shortfalls = checked(request, normalised(read_program(request.path)), module)
     except LspdmobileError:
         shutil.rmtree(request.path, ignore_errors=True)
         raise

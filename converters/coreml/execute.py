@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.coreml.image_input import contract_of
 from converters.coreml.mil.features import NamedType
 from converters.coreml.mil.package import Program, read_program
 from lspdmobile import __version__
@@ -49,6 +50,7 @@ class MilExecutor:
         self._what = what
         self._program = MilProgram(program)
         self._input, self._output = picture_to_heatmaps(self._program.program)
+        self._contract = contract_of(program) if program.images else None
 
     @property
     def name(self) -> str:
@@ -66,13 +68,20 @@ class MilExecutor:
         )
 
     def heatmaps(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map normalised pictures ``[N, 3, H, W]`` to heatmaps ``[N, K, h, w]``."""
+        """Map normalised pictures ``[N, 3, H, W]`` to heatmaps ``[N, K, h, w]``.
+
+        A program that takes images is given the pixels that the pictures were made of.
+
+        Raises:
+            ValueError: It takes images, and the pictures were not made of pixels by its contract.
+        """
         import torch
 
+        given = self._contract.pixels(pictures) if self._contract and len(pictures) else pictures
         before = torch.get_num_threads()
         torch.set_num_threads(self._threads)
         try:
-            results = [self._program.predict_batch({self._input.name: pictures})] if len(pictures) else []
+            results = [self._program.predict_batch({self._input.name: given})] if len(pictures) else []
         finally:
             torch.set_num_threads(before)
         return _stacked([result[self._output.name] for result in results], len(pictures), self._output)
@@ -82,7 +91,9 @@ class CoreMlExecutor:
     """Runs a package with Core ML, on whichever of CPU, GPU and Neural Engine it chooses (macOS only)."""
 
     def __init__(self, path: Path) -> None:
-        self._input, self._output = picture_to_heatmaps(read_program(path))
+        program = read_program(path)
+        self._input, self._output = picture_to_heatmaps(program)
+        self._contract = contract_of(program) if program.images else None
         try:
             import coremltools
         except ImportError as error:
@@ -102,8 +113,16 @@ class CoreMlExecutor:
 
     def heatmaps(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map normalised pictures ``[N, 3, H, W]`` to heatmaps ``[N, K, h, w]``."""
-        results = [self._model.predict({self._input.name: picture[None]}) for picture in pictures]
+        results = [self._model.predict({self._input.name: self._given(picture)}) for picture in pictures]
         return _stacked([result[self._output.name] for result in results], len(pictures), self._output)
+
+    def _given(self, picture: NDArray[np.float32]) -> Any:
+        """Give what Core ML is handed: an image where it wants one, else the normalised picture."""
+        if self._contract is None:
+            return picture[None]
+        from PIL import Image
+
+        return Image.fromarray(self._contract.pixels(picture))
 
 
 def picture_to_heatmaps(program: Program) -> tuple[NamedType, NamedType]:

@@ -27,11 +27,11 @@ def inspect(path: Path) -> ArtifactFacts:
     Weight bytes count every stored constant of at least one axis whose dtype is not one that only parameters such as
     strides have, under the dtype it is stored in: an int8 weight and its float16 scales count as int8 and float16.
     Which operations the Neural Engine takes is not in the file, so it is foretold by rules. Axes of flexible length are
-    shown as -1.
+    shown as -1, and an input that is an image has the dtype ``image_rgb``, ``image_bgr`` or ``image_grey``.
 
     Raises:
         BadInputError: The package is damaged or not an ML Program.
-        ConversionError: It has several functions, states or image inputs.
+        ConversionError: It has several functions, states or images as outputs.
     """
     program = read_program(path)
     kinds, weights = contents(program)
@@ -95,4 +95,6 @@ def _weights(operation: Operation) -> Iterator[Constant]:
 
 def _facts(program: Program, value: NamedType) -> TensorFacts:
     said = program.descriptions.get(value.name, "")
-    return TensorFacts(name=value.name, shape=flexible_shape(value.type), dtype=value.type.dtype.name, description=said)
+    image = program.images.get(value.name)
+    dtype = f"image_{image.colour}" if image else value.type.dtype.name
+    return TensorFacts(name=value.name, shape=flexible_shape(value.type), dtype=dtype, description=said)

@@ -102,6 +102,9 @@ def export(
             "palettes), operators that cost int8 its accuracy (w8a8).",
         ),
     ] = False,
+    image_input: Annotated[
+        bool, typer.Option("--image-input", help="Core ML packages take an image and normalise it themselves.")
+    ] = False,
     overwrite: OverwriteOpt = False,
     dry_run: Annotated[
         bool,
@@ -148,6 +151,7 @@ def export(
                 deployment_target=deployment_target,
                 threads=threads,
                 repair=repair,
+                image_input=image_input,
                 target=cost_target,
             )
             for student in loaded

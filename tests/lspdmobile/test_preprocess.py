@@ -225,3 +225,20 @@ def test_all_faults_are_listed() -> None:
 def test_what_is_no_dictionary_is_refused(fields: Any) -> None:
     with pytest.raises(BadInputError, match="preprocess contract"):
         PreprocessContract.from_dict(fields)
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_pixels_come_back_from_the_input_they_were_made_into(order: Literal["rgb", "bgr"]) -> None:
+    contract = PreprocessContract(input_size=(16, 16), heatmap_stride=4, colour_order=order)
+    pixels = np.arange(256 * 3, dtype=np.int64).astype(np.uint8).reshape(16, 16, 3)
+    inputs = np.stack([contract.normalise(pixels)] * 2)
+    np.testing.assert_array_equal(contract.pixels(inputs), np.stack([pixels] * 2))
+
+
+@pytest.mark.parametrize("off", [0.5 / 255 / 0.229, 10.0])
+def test_inputs_between_or_beyond_grey_levels_are_no_pixels(off: float) -> None:
+    contract = PreprocessContract(input_size=(16, 16), heatmap_stride=4)
+    inputs = contract.normalise(np.full((16, 16, 3), 7, np.uint8))
+    inputs[0, 3, 3] += off
+    with pytest.raises(ValueError, match="not pictures of 256 grey levels"):
+        contract.pixels(inputs)
