@@ -21,6 +21,7 @@ from lspdmobile.shortfall import Shortfall
 if TYPE_CHECKING:
     from torch import nn
 
+    from lspdmobile.graph_decode import GraphDecode
     from quantization.pictures import Pictures
     from quantization.plan import QuantizationPlan
 
@@ -54,6 +55,7 @@ class EmitRequest:
         calibration: The calibration pictures, read only for what a file computes and the plan has no range for.
         image_input: The input is an image that the artifact normalises itself (Core ML packages; needs the entry
             ``preprocess`` of ``metadata``).
+        decode: What gives keypoints ``[1, K, 3]`` as a second output; None for heatmaps only.
     """
 
     network: "nn.Module"
@@ -66,6 +68,7 @@ class EmitRequest:
     keep_fp32: frozenset[str] = frozenset()
     calibration: "Pictures | None" = None
     image_input: bool = False
+    decode: "GraphDecode | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +168,10 @@ class Executor(Protocol):
 
     def heatmaps(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map normalised pictures ``[N, 3, H, W]`` to heatmaps ``[N, K, h, w]``; NCHW whatever the file's layout."""
+        ...
+
+    def keypoints(self, pictures: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Give the keypoints ``[N, K, 3]`` that an artifact decodes itself; None where it gives heatmaps only."""
         ...
 
 

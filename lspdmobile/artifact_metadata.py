@@ -13,21 +13,24 @@ __all__ = ["metadata_of"]
 
 _SHAPES_NO_ARTIFACT: Final = ("python", "tensorflow")
 _DIGITS: Final = 12
+_KEYPOINTS: Final = "For each joint x and y in input pixels and the peak's value, decoded from the heatmaps"
 
 
-def metadata_of(student: Student, *, image_input: bool = False) -> dict[str, str]:
+def metadata_of(student: Student, *, image_input: bool = False, decode: bool = False) -> dict[str, str]:
     """Give the entries; values of more than one word are JSON, and none depends on time or machine.
 
     Args:
         student: The float student.
         image_input: The artifact takes images and normalises them itself.
+        decode: It gives keypoints too.
 
     ========================= ======================================================================================
     student, version, author  Name, first digits of the checkpoint's hash, who made it as far as its provenance says
     license                   Of the weights
     short_description         What the network does, in a sentence
     input_description         What the picture has to be
-    heatmaps_description      What the output is
+    heatmaps_description      What the output is, and the second one where there is one
+    keypoints_description
     preprocess, skeleton      The contract and the joints, as ``manifest.json`` has them
     decode_rule               How heatmaps become keypoints
     metrics                   What the float student scored, by set; absent where nothing is known
@@ -42,6 +45,7 @@ def metadata_of(student: Student, *, image_input: bool = False) -> dict[str, str
         "author": str(student.provenance.get("author") or f"exported by lspdmobile {__version__}"),
         "license": student.licence,
         **_descriptions(student, image_input=image_input),
+        "keypoints_description": _KEYPOINTS if decode else "",
         "preprocess": _json(student.contract.to_dict()),
         "skeleton": _json(skeleton),
         "decode_rule": student.decode_rule,

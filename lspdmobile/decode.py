@@ -20,7 +20,17 @@ from numpy.typing import NDArray
 
 from lspdmobile.preprocess import PreprocessContract
 
-__all__ = ["DECODE_RULES", "HEATMAP_RULES", "DecodeRule", "HeatmapRule", "decode", "decoded_flipped", "unflip"]
+__all__ = [
+    "BLUR_SIGMA",
+    "DECODE_RULES",
+    "HEATMAP_RULES",
+    "SOFT_WINDOW",
+    "DecodeRule",
+    "HeatmapRule",
+    "decode",
+    "decoded_flipped",
+    "unflip",
+]
 
 HeatmapRule = Literal["quarter", "dark", "soft-argmax"]
 DecodeRule = Literal["quarter", "dark", "soft-argmax", "simcc", "regression", "regression-pixels"]
@@ -28,8 +38,8 @@ HEATMAP_RULES: Final[tuple[str, ...]] = get_args(HeatmapRule)
 DECODE_RULES: Final[tuple[str, ...]] = get_args(DecodeRule)
 
 Maps = NDArray[np.float32]
-_BLUR_SIGMA: Final = 0.8
-_SOFT_WINDOW: Final = 2
+BLUR_SIGMA: Final = 0.8
+SOFT_WINDOW: Final = 2
 
 
 def decode(maps: Maps, *, contract: PreprocessContract, rule: DecodeRule = "dark") -> Maps:
@@ -178,10 +188,10 @@ def _dark(maps: Maps, x: NDArray[np.intp], y: NDArray[np.intp]) -> tuple[Maps, M
 
 
 def _soft(maps: Maps, x: NDArray[np.intp], y: NDArray[np.intp]) -> tuple[Maps, Maps]:
-    offset = np.arange(-_SOFT_WINDOW, _SOFT_WINDOW + 1, dtype=np.float32)
+    offset = np.arange(-SOFT_WINDOW, SOFT_WINDOW + 1, dtype=np.float32)
     room_x, room_y = (cells[..., None] >= np.abs(offset) for cells in _to_border(maps, x, y))
     window = room_y[..., :, None] & room_x[..., None, :]
-    weight = np.maximum(_neighbours(maps, x, y, _SOFT_WINDOW), 0) * window
+    weight = np.maximum(_neighbours(maps, x, y, SOFT_WINDOW), 0) * window
     total = np.maximum(weight.sum(axis=(2, 3)), 1e-6)
     dx = (weight * offset).sum(axis=(2, 3)) / total
     dy = (weight * offset[:, None]).sum(axis=(2, 3)) / total
@@ -190,7 +200,7 @@ def _soft(maps: Maps, x: NDArray[np.intp], y: NDArray[np.intp]) -> tuple[Maps, M
 
 def _blur(maps: Maps) -> Maps:
     """Smooth with a 5-tap Gaussian of 0.8 cells; zeros outside, as in the paper's own code."""
-    taps = np.exp(-0.5 * (np.arange(-2, 3) / _BLUR_SIGMA) ** 2).astype(np.float32)
+    taps = np.exp(-0.5 * (np.arange(-2, 3) / BLUR_SIGMA) ** 2).astype(np.float32)
     taps /= taps.sum()
     padded = np.pad(maps, ((0, 0), (0, 0), (2, 2), (2, 2)))
     width, height = maps.shape[3], maps.shape[2]

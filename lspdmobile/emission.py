@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,14 @@ from converters import comparison, emitter
 from lspdmobile.artifact import Artifact, ArtifactFacts, EmitRequest, PrecisionLoss, sha256_of, size_in_bytes
 from lspdmobile.artifact_metadata import metadata_of
 from lspdmobile.choices import Backend, Format, Precision, Verdict
-from lspdmobile.decode import HEATMAP_RULES
+from lspdmobile.decode import HEATMAP_RULES, HeatmapRule
 from lspdmobile.delegation_gate import delegation_faults, judged_with
 from lspdmobile.deviation import Deviation
 from lspdmobile.diagnosing import diagnosed
 from lspdmobile.diagnosis import Diagnosis
 from lspdmobile.errors import BadInputError, LspdmobileError
-from lspdmobile.measuring import Comparison, Progress, Reference, measure
+from lspdmobile.graph_decode import GraphDecode
+from lspdmobile.measuring import Comparison, Progress, Reference, decoding_error, measure, with_decoding
 from lspdmobile.parity import judge
 from lspdmobile.preparing import Prepared
 from lspdmobile.report.inspected import delegation_fields
@@ -27,6 +28,7 @@ from lspdmobile.report.pictures import WorstPicture
 from lspdmobile.report.schema import ArtifactEntry, DeviationEntry, DiagnosisEntry, ManifestArtifact, TensorEntry
 from lspdmobile.report.shortfalls import shortfall_entries
 from lspdmobile.request import ExportRequest, Pair
+from lspdmobile.student import Student
 from quantization.pictures import Pictures
 
 __all__ = ["Job", "Judged", "judged_artifact"]
@@ -76,7 +78,7 @@ def judged_artifact(job: Job, form: Format, precision: Precision) -> Judged:
         facts = converter.inspect(artifact.path)
         executor = converter.open_executor(artifact.path, threads=job.request.threads)
         heatmaps, latency = measure(executor, reference.views, f"execute {name}", job.progress)
-        deviation = _deviation(job, artifact)
+        deviation, decoding = _deviation(job, artifact), decoding_error(executor, reference)
     except BadInputError:
         raise
     except LspdmobileError as error:
@@ -85,6 +87,7 @@ def judged_artifact(job: Job, form: Format, precision: Precision) -> Judged:
     found = reference.compared_with(heatmaps)
     verdict, reasons = judge(found.parity, found.drop, precision, form, deviation=deviation, gate=job.request.gate)
     diagnosis = _diagnosis(job, artifact, found, deviation) if verdict is Verdict.FAIL else None
+    verdict, reasons = with_decoding(verdict, reasons, decoding)
     limits = job.request.min_delegated
     verdict, reasons = judged_with(verdict, reasons, delegation_faults(limits, form, facts.delegation, facts.forecasts))
     entry = blank.model_copy(
@@ -97,6 +100,7 @@ def judged_artifact(job: Job, form: Format, precision: Precision) -> Judged:
             "diagnosis": DiagnosisEntry.of(diagnosis) if diagnosis else None,
             "verdict": verdict,
             "reasons": reasons,
+            "decode_px": decoding,
             "kept_fp32": kept,
             "not_honoured": shortfall_entries(artifact.not_honoured),
             "notes": (*artifact.notes, *_precision_notes(losses, kept)),
@@ -170,12 +174,18 @@ def _emit_request(job: Job, form: Format, precision: Precision) -> EmitRequest:
         plan=source.plan,
         input_size=student.contract.input_size,
         layout=job.request.layout or converter.supported()[precision],
-        metadata=metadata_of(student, image_input=image_input),
+        metadata=metadata_of(student, image_input=image_input, decode=job.request.decode),
         deployment_target=job.request.deployment_target,
         path=job.folder / _file_name(job, form, precision),
         calibration=job.calibration,
         image_input=image_input,
+        decode=_decode(student) if job.request.decode else None,
     )
+
+
+def _decode(student: Student) -> GraphDecode:
+    rule = cast("HeatmapRule", student.decode_rule)  # the request was refused if it is another one
+    return GraphDecode(rule, student.contract.heatmap_stride, student.contract.heatmap_size).eval()
 
 
 def _file_name(job: Job, form: Format, precision: Precision) -> str:
@@ -231,6 +241,7 @@ def _listed(artifact: Artifact, facts: ArtifactFacts, backend: Backend | None) -
         layout=artifact.layout,
         input=TensorEntry.of(facts.inputs[0]),
         output=TensorEntry.of(facts.outputs[0]),
+        keypoints=TensorEntry.of(facts.outputs[1]) if len(facts.outputs) > 1 else None,
         backend=backend,
     )
 

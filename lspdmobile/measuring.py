@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lspdmobile.artifact import Executor
+from lspdmobile.choices import Verdict
 from lspdmobile.data.views import Views
 from lspdmobile.decode import decode
 from lspdmobile.errors import BadInputError
@@ -33,7 +34,17 @@ from lspdmobile.parity import (
 from lspdmobile.report.schema import ParityEntry
 from lspdmobile.student import Student
 
-__all__ = ["Comparison", "Progress", "Reference", "measure", "network_heatmaps", "reference_of"]
+__all__ = [
+    "LARGEST_DECODING_ERROR",
+    "Comparison",
+    "Progress",
+    "Reference",
+    "decoding_error",
+    "measure",
+    "network_heatmaps",
+    "reference_of",
+    "with_decoding",
+]
 
 Maps = NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
@@ -41,6 +52,8 @@ Progress = Callable[[str, int, int], None]
 _BATCH: Final = 8
 _TIMED_PICTURES: Final = 20
 _FEW_PICTURES: Final = 16
+LARGEST_DECODING_ERROR: Final = 0.05
+"""Input pixels between keypoints decoded in the graph and on the host."""
 _METRIC_ORDER: Final = ("pck@0.2", "oks_ap", "pckh@0.5")
 
 
@@ -178,6 +191,27 @@ def measure(executor: Executor, views: Views, step: str, progress: Progress) -> 
         maps.append(executor.heatmaps(views.inputs(i, i + _BATCH)))
         progress(step, min(i + _BATCH, len(views)), len(views))
     return np.concatenate(maps), float(np.median(times))
+
+
+def decoding_error(executor: Executor, reference: Reference) -> float | None:
+    """Give how far, in input pixels, an artifact's own keypoints are from what the host decodes of its heatmaps.
+
+    A few pictures are looked at, the largest distance on either axis is given; None where it gives heatmaps only.
+    """
+    pictures, student = reference.few_inputs(), reference.student
+    found = executor.keypoints(pictures)
+    if found is None:
+        return None
+    host = decode(executor.heatmaps(pictures), contract=student.contract, rule=student.decode_rule)
+    return float(np.abs(found - host)[..., :2].max())
+
+
+def with_decoding(verdict: Verdict, reasons: tuple[str, ...], error: float | None) -> tuple[Verdict, tuple[str, ...]]:
+    """Fail an artifact whose own keypoints are not what the host decodes."""
+    if error is None or error <= LARGEST_DECODING_ERROR:
+        return verdict, reasons
+    said = f"its own keypoints are up to {error:.3g} px from what its heatmaps say, at most {LARGEST_DECODING_ERROR:g}"
+    return Verdict.FAIL, (*reasons, said)
 
 
 def _scores(heatmaps: Maps, student: Student, views: Views) -> TaskMetrics | None:

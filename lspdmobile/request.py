@@ -6,6 +6,7 @@ from pathlib import Path
 
 from converters import emitter
 from lspdmobile.choices import Backend, Estimator, Format, Layout, Precision
+from lspdmobile.decode import HEATMAP_RULES
 from lspdmobile.delegation_gate import require_targets
 from lspdmobile.errors import BadInputError
 from lspdmobile.fusion.targets import target_named
@@ -44,6 +45,7 @@ class ExportRequest:
         repair: Keep operations in float32 whose float16 arithmetic loses (Core ML fp16, w8, palettes), and operators in
             float without which the int8 network does not pass (w8a8).
         image_input: Core ML packages take an image and normalise it themselves.
+        decode: Artifacts give keypoints besides the heatmaps.
     """
 
     student: Student
@@ -67,6 +69,7 @@ class ExportRequest:
     target: str | None = None
     repair: bool = False
     image_input: bool = False
+    decode: bool = False
 
 
 def pairs_of(request: ExportRequest) -> tuple[list[Pair], list[Pair]]:
@@ -84,6 +87,8 @@ def pairs_of(request: ExportRequest) -> tuple[list[Pair], list[Pair]]:
     if request.image_input and Format.COREML not in request.formats:
         message = "--image-input is for Core ML packages: add coreml to --format"
         raise BadInputError(message)
+    if request.decode:
+        _require_decodable(request)
     if request.target is not None:
         target_named(request.target)
     emitters = {form: emitter(form, request.backend) for form in request.formats}
@@ -101,3 +106,14 @@ def pairs_of(request: ExportRequest) -> tuple[list[Pair], list[Pair]]:
         if fault := emitters[form].misfit(precision, layout, request.deployment_target):
             raise BadInputError(fault)
     return taken, [pair for pair in asked if pair not in taken]
+
+
+def _require_decodable(request: ExportRequest) -> None:
+    """Refuse ``--decode`` where there are no heatmaps, or for an artifact whose network is given to Core ML whole."""
+    student = request.student
+    if student.decode_rule not in HEATMAP_RULES:
+        message = f"--decode is for networks that give heatmaps; {student.name}'s rule is {student.decode_rule}"
+        raise BadInputError(message)
+    if request.backend is Backend.COREML:
+        message = "--decode is not made for --backend coreml: leave one of them out, or write a .mlpackage"
+        raise BadInputError(message)

@@ -17,7 +17,15 @@ from lspdmobile.diagnosing import diagnosed
 from lspdmobile.diagnosis import Cause, Diagnosis, misdescribed, misshapen
 from lspdmobile.errors import BadInputError, GateFailedError, LspdmobileError
 from lspdmobile.fusion import Fused
-from lspdmobile.measuring import Comparison, Progress, Reference, measure, reference_of
+from lspdmobile.measuring import (
+    Comparison,
+    Progress,
+    Reference,
+    decoding_error,
+    measure,
+    reference_of,
+    with_decoding,
+)
 from lspdmobile.opening import open_student
 from lspdmobile.parity import Gate, judge
 from lspdmobile.plans import PLAN, SavedPlan
@@ -185,6 +193,7 @@ def _again(check: _Check, entry: ArtifactEntry) -> ArtifactEntry:
         executor = FORMATS[entry.format].open_executor(check.run / entry.file, threads=check.threads)
         step = f"execute {entry.format} {entry.precision}"
         heatmaps, latency = measure(executor, reference.views, step, check.progress)
+        decoding = decoding_error(executor, reference)
     except LspdmobileError as error:
         return _failed(entry, str(error))
     try:
@@ -198,6 +207,7 @@ def _again(check: _Check, entry: ArtifactEntry) -> ArtifactEntry:
     diagnosis = _diagnosis(check, entry, found, deviation) if verdict is Verdict.FAIL else None
     if complaint:
         verdict, reasons = Verdict.FAIL, (complaint, *(reasons if verdict is Verdict.FAIL else ()))
+    verdict, reasons = with_decoding(verdict, reasons, decoding)
     faults = delegation_faults(check.min_delegated, entry.format, facts.delegation, facts.forecasts)
     verdict, reasons = judged_with(verdict, reasons, faults)
     return entry.model_copy(
@@ -211,6 +221,7 @@ def _again(check: _Check, entry: ArtifactEntry) -> ArtifactEntry:
             "parity": reference.entry(found),
             "deviation": DeviationEntry.of(deviation) if deviation else None,
             "diagnosis": DiagnosisEntry.of(diagnosis) if diagnosis else None,
+            "decode_px": decoding,
         }
     )
 
@@ -220,8 +231,9 @@ def _misdescribed(check: _Check, file: str, facts: ArtifactFacts) -> Diagnosis |
     listed = next((a for a in check.manifest.artifacts if a.file == file), None)
     if listed is None:
         return Diagnosis(cause=Cause.CONTRACT, sentence="the manifest does not list it among the artifacts")
-    for named, inside in ((listed.input, facts.inputs), (listed.output, facts.outputs)):
-        wanted = TensorFacts(name=named.name, shape=named.shape, dtype=named.dtype)
+    outputs = [listed.output, *([listed.keypoints] if listed.keypoints else [])]
+    for named, inside in (([listed.input], facts.inputs), (outputs, facts.outputs)):
+        wanted = tuple(TensorFacts(name=each.name, shape=each.shape, dtype=each.dtype) for each in named)
         if (fault := misshapen(wanted, inside)) is not None:
             return fault
     return misdescribed(facts, metadata_of(check.reference.student), check.manifest.checkpoint_sha256)

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.coreml.grids import sources
-from converters.coreml.image_input import normalised
 from converters.coreml.integers import integer_faults
+from converters.coreml.keypoints import network_alone
 from converters.coreml.mil.package import Program, read_program
 from converters.coreml.palettes import checked_weights
 from lspdmobile.choices import Precision
@@ -49,7 +49,7 @@ def deviation(
         ConversionError: The program holds something that cannot be executed here.
         EnvironmentLacksError: torchao or executorch is absent.
     """
-    program = normalised(read_program(path))
+    program = network_alone(read_program(path))
     return deviation_of(program, network=network, plan=plan, pictures=pictures, forced=forced)
 
 

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from converters.coreml.compressing import compressed
-from converters.coreml.image_input import normalised, take_images
+from converters.coreml.image_input import take_images
+from converters.coreml.keypoints import KEYPOINTS, is_of_network, network_alone
 from converters.coreml.mil.package import Program, read_program
 from converters.coreml.plan import check_precision, check_scales, coarse_scales, too_large_for_float16
 from converters.coreml.readback import check_grids
@@ -106,7 +107,7 @@ def emit(request: EmitRequest) -> Artifact:
         settle(request.path, request.metadata)
         if request.image_input:
             take_images(request.path, PreprocessContract.from_dict(json.loads(request.metadata["preprocess"])))
-        notes, shortfalls = checked(request, normalised(read_program(request.path)), module)
+        notes, shortfalls = checked(request, network_alone(read_program(request.path)), module)
     except LspdmobileError:
         shutil.rmtree(request.path, ignore_errors=True)
         raise
@@ -180,6 +181,10 @@ def exported_program(request: EmitRequest) -> tuple["GraphModule | None", "Expor
         from quantization.graph import quantized_module
 
         network = module = quantized_module(request.network, request.plan, request.input_size)
+    if request.decode is not None:
+        from lspdmobile.graph_decode import WithKeypoints
+
+        network = WithKeypoints(network, request.decode)
     with torch.no_grad():
         exported = torch.export.export(network, (torch.zeros(1, 3, *request.input_size),))
     return module, exported.run_decompositions({})
@@ -188,13 +193,14 @@ def exported_program(request: EmitRequest) -> tuple["GraphModule | None", "Expor
 def _converted(tools: Any, exported: "ExportedProgram", target: Any, request: EmitRequest) -> Any:
     import numpy as np
 
+    outputs = [OUTPUT_NAME] if request.decode is None else [OUTPUT_NAME, KEYPOINTS]
     model = tools.convert(
         exported,
         convert_to="mlprogram",
         minimum_deployment_target=target,
         compute_precision=compute_precision(tools, request),
         inputs=[tools.TensorType(name=INPUT_NAME, shape=(1, 3, *request.input_size), dtype=np.float32)],
-        outputs=[tools.TensorType(name=OUTPUT_NAME, dtype=np.float32)],
+        outputs=[tools.TensorType(name=name, dtype=np.float32) for name in outputs],
         pass_pipeline=pass_pipeline(tools),
         skip_model_load=True,
     )
@@ -208,13 +214,18 @@ def compute_precision(tools: Any, request: EmitRequest) -> Any:
         BadInputError: The precision has no such choice.
     """
     precision = request.plan.precision
-    if not request.keep_fp32:
-        return tools.precision.FLOAT32 if precision is Precision.FP32 else tools.precision.FLOAT16
-    if not precision.may_compute_in_float16:
+    if request.keep_fp32 and not precision.may_compute_in_float16:
         message = f"Core ML {precision}: operations can be kept in float32 in fp16, w8, w4 and palettes only"
         raise BadInputError(message)
+    if precision is Precision.FP32:
+        return tools.precision.FLOAT32
+    if not request.keep_fp32 and request.decode is None:
+        return tools.precision.FLOAT16
+    of_network = is_of_network() if request.decode is not None else lambda _: True
     return tools.transform.FP16ComputePrecision(
-        op_selector=lambda operation: not any(value.name in request.keep_fp32 for value in operation.outputs)
+        op_selector=lambda operation: (
+            of_network(operation) and not any(value.name in request.keep_fp32 for value in operation.outputs)
+        )
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.coreml.image_input import contract_of
+from converters.coreml.keypoints import KEYPOINTS
 from converters.coreml.mil.features import NamedType
 from converters.coreml.mil.package import Program, read_program
 from lspdmobile import __version__
@@ -75,16 +76,23 @@ class MilExecutor:
         Raises:
             ValueError: It takes images, and the pictures were not made of pixels by its contract.
         """
+        return self._results(pictures, self._output)
+
+    def keypoints(self, pictures: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Give what the program itself decodes, ``[N, K, 3]``; None where it gives heatmaps only."""
+        return self._results(pictures, self._program.program.outputs[1]) if decodes(self._program.program) else None
+
+    def _results(self, pictures: NDArray[np.float32], output: NamedType) -> NDArray[np.float32]:
         import torch
 
         given = self._contract.pixels(pictures) if self._contract and len(pictures) else pictures
         before = torch.get_num_threads()
         torch.set_num_threads(self._threads)
         try:
-            results = [self._program.predict_batch({self._input.name: given})] if len(pictures) else []
+            results = [self._program.predict_batch({self._input.name: given}, [output.name])] if len(pictures) else []
         finally:
             torch.set_num_threads(before)
-        return _stacked([result[self._output.name] for result in results], len(pictures), self._output)
+        return _stacked([result[output.name] for result in results], len(pictures), output)
 
 
 class CoreMlExecutor:
@@ -93,6 +101,7 @@ class CoreMlExecutor:
     def __init__(self, path: Path) -> None:
         program = read_program(path)
         self._input, self._output = picture_to_heatmaps(program)
+        self._keypoints = program.outputs[1] if decodes(program) else None
         self._contract = contract_of(program) if program.images else None
         try:
             import coremltools
@@ -113,8 +122,15 @@ class CoreMlExecutor:
 
     def heatmaps(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map normalised pictures ``[N, 3, H, W]`` to heatmaps ``[N, K, h, w]``."""
+        return self._results(pictures, self._output)
+
+    def keypoints(self, pictures: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Give what the program itself decodes, ``[N, K, 3]``; None where it gives heatmaps only."""
+        return self._results(pictures, self._keypoints) if self._keypoints else None
+
+    def _results(self, pictures: NDArray[np.float32], output: NamedType) -> NDArray[np.float32]:
         results = [self._model.predict({self._input.name: self._given(picture)}) for picture in pictures]
-        return _stacked([result[self._output.name] for result in results], len(pictures), self._output)
+        return _stacked([result[output.name] for result in results], len(pictures), output)
 
     def _given(self, picture: NDArray[np.float32]) -> Any:
         """Give what Core ML is handed: an image where it wants one, else the normalised picture."""
@@ -126,17 +142,24 @@ class CoreMlExecutor:
 
 
 def picture_to_heatmaps(program: Program) -> tuple[NamedType, NamedType]:
-    """Give the one input and the one output of a pose program.
+    """Give the one input and the heatmaps of a pose program, which may give keypoints too.
 
     Raises:
         BadInputError: It has others.
     """
-    shapes = [value.type.shape for value in (*program.inputs, *program.outputs)]
-    if len(program.inputs) != 1 or len(program.outputs) != 1 or any(len(shape) != 4 for shape in shapes):
+    outputs = program.outputs[:1] if decodes(program) else program.outputs
+    shapes = [value.type.shape for value in (*program.inputs, *outputs)]
+    if len(program.inputs) != 1 or len(outputs) != 1 or any(len(shape) != 4 for shape in shapes):
         named = ", ".join(f"{value.name}: {value.type}" for value in (*program.inputs, *program.outputs))
         message = f"{program.path}: not a program from one picture [1, 3, H, W] to heatmaps [1, K, h, w] ({named})"
         raise BadInputError(message)
     return program.inputs[0], program.outputs[0]
+
+
+def decodes(program: Program) -> bool:
+    """Tell whether a program's second and last output is keypoints ``[1, K, 3]``."""
+    names = [value.name for value in program.outputs]
+    return names[1:] == [KEYPOINTS] and program.outputs[1].type.shape[::2] == (1, 3)
 
 
 def _stacked(results: list[NDArray[Any]], count: int, output: NamedType) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from converters.coreml.execute import picture_to_heatmaps
 from converters.coreml.grids import FLOAT16_SUFFIX
-from converters.coreml.image_input import normalised
+from converters.coreml.keypoints import network_alone
 from converters.coreml.mil.package import Program, read_program
 from lspdmobile.artifact import PrecisionLoss
 
@@ -23,7 +23,7 @@ def precision_losses(path: Path, pictures: NDArray[np.float32]) -> tuple[Precisi
         BadInputError: The package is damaged or not an ML Program from one picture to one set of heatmaps.
         ConversionError: The program holds something that cannot be executed here.
     """
-    return losses_of(normalised(read_program(path)), pictures)
+    return losses_of(network_alone(read_program(path)), pictures)
 
 
 def losses_of(program: Program, pictures: NDArray[np.float32]) -> tuple[PrecisionLoss, ...]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from converters.executorch.inspect import METADATA_METHOD, inspect
 from converters.executorch.layers import check_layers
-from converters.executorch.plan import check_grids, check_precision, float_operators
+from converters.executorch.plan import before_decoding, check_grids, check_precision, float_operators
 from converters.executorch.program import missing, read_with_constants
 from lspdmobile.artifact import Artifact, EmitRequest
 from lspdmobile.choices import Format, Layout, Precision
@@ -77,7 +77,8 @@ def emit(request: EmitRequest) -> Artifact:
         if request.plan.precision is Precision.W8A8:
             check_grids(request.path, graphs, compiled.grids)
             check_layers(request.path, graphs, compiled.layers)
-            floats = tuple(float_operators(graphs, compiled.grids, kept))
+            of_network = before_decoding(graphs) if request.decode is not None else graphs
+            floats = tuple(float_operators(of_network, compiled.grids, kept))
     except LspdmobileError:
         request.path.unlink()
         raise
@@ -149,6 +150,10 @@ def _lowered(request: EmitRequest) -> _Compiled:
         grids, floats, layers = activation_grids(module), float_layers(module), integer_layers(module)
     # The backend names a norm it folds after its path, and refuses names that begin with a digit.
     network = nn.Sequential(OrderedDict(network=network))
+    if request.decode is not None:
+        from lspdmobile.graph_decode import WithKeypoints
+
+        network = WithKeypoints(network.network, request.decode)
     with torch.no_grad():
         exported = torch.export.export(network, (torch.zeros(1, 3, *request.input_size),))
     metadata = json.dumps(dict(request.metadata), ensure_ascii=False)

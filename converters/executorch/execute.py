@@ -17,7 +17,7 @@ __all__ = ["ExecuTorchExecutor", "check_borders", "open_executor", "precision_lo
 
 
 def open_executor(path: Path, *, threads: int = 1) -> Executor:
-    """Load a ``.pte`` file with one float32 picture input ``[1, 3, H, W]`` and one float32 heatmap output.
+    """Load a ``.pte`` file from a float32 picture ``[1, 3, H, W]`` to float32 heatmaps, keypoints perhaps beside them.
 
     Raises:
         BadInputError: The file is damaged, or its input or output is of another kind.
@@ -75,22 +75,34 @@ class ExecuTorchExecutor:
             ValueError: The pictures do not have the file's size.
             ConversionError: The runtime failed.
         """
+        return self._results(pictures, 0)
+
+    def keypoints(self, pictures: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Give what the file itself decodes, ``[N, K, 3]``; None where it gives heatmaps only.
+
+        Raises:
+            ValueError: The pictures do not have the file's size.
+            ConversionError: The runtime failed.
+        """
+        return self._results(pictures, 1) if len(self._facts.outputs) > 1 else None
+
+    def _results(self, pictures: NDArray[np.float32], output: int) -> NDArray[np.float32]:
         wanted = self._facts.inputs[0].shape
         if pictures.ndim != 4 or pictures.shape[1:] != wanted[1:]:
             message = f"{self._path.name} takes {list(wanted)}, not pictures {list(pictures.shape)}"
             raise ValueError(message)
         self._load()
-        results = [self._run(picture[None]) for picture in pictures]
-        shape = self._facts.outputs[0].shape[1:]
+        results = [self._run(picture[None], output) for picture in pictures]
+        shape = self._facts.outputs[output].shape[1:]
         return np.concatenate(results) if results else np.empty((0, *shape), np.float32)
 
-    def _run(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run(self, picture: NDArray[np.float32], output: int) -> NDArray[np.float32]:
         import torch
 
         # The runtime reads memory in order whatever the strides say, so the tensor has to be contiguous.
         tensor = torch.from_numpy(np.array(picture, np.float32, order="C"))
         try:
-            result: NDArray[np.float32] = self._method.execute([tensor])[0].numpy()
+            result: NDArray[np.float32] = self._method.execute([tensor])[output].numpy()
         except RuntimeError as error:
             message = f"{self._path.name}: ExecuTorch failed while running: {_first_line(error)}"
             raise ConversionError(message) from error
@@ -121,8 +133,12 @@ class ExecuTorchExecutor:
 
 
 def check_borders(path: Path, facts: ArtifactFacts) -> None:
-    """Refuse files that do not take one picture and give one set of heatmaps, with a BadInputError."""
-    for what, tensors in (("input", facts.inputs), ("output", facts.outputs)):
+    """Refuse files that do not take one picture and give one set of heatmaps, with a BadInputError.
+
+    Keypoints ``[1, K, 3]`` behind the heatmaps are allowed.
+    """
+    decodes = len(facts.outputs) == 2 and facts.outputs[1].shape[::2] == (1, 3) and len(facts.outputs[1].shape) == 3
+    for what, tensors in (("input", facts.inputs), ("output", facts.outputs[:1] if decodes else facts.outputs)):
         if len(tensors) != 1:
             message = f"{path}: has {len(tensors)} {what}s; only files with one {what} can be run"
             raise BadInputError(message)

@@ -1,6 +1,7 @@
 """How a plan shows in a written ``.pte``, and the read-back that proves it: nothing is quantized in name only."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from lspdmobile.errors import ConversionError
 from lspdmobile.shortfall import Shortfall
 from quantization.affine import AffineGrid
 
-__all__ = ["activation_grids", "check_grids", "check_precision", "float_operators", "same_grid"]
+__all__ = ["activation_grids", "before_decoding", "check_grids", "check_precision", "float_operators", "same_grid"]
 
 _FLOAT: Final = ("float32",) * 3
 _SCALE_TOLERANCE: Final = 1e-6
@@ -115,6 +116,15 @@ def float_operators(graphs: tuple[XnnGraph, ...], grids: Mapping[str, AffineGrid
                     found="float32",
                     reason=f"the XNNPACK quantizer leaves {node.kind} in float",
                 )
+
+
+def before_decoding(graphs: tuple[XnnGraph, ...]) -> tuple[XnnGraph, ...]:
+    """Leave out what follows the last layer with weights: a file that decodes computes its keypoints in float."""
+    ends = [max((i for i, node in enumerate(g.nodes) if node.filter is not None), default=-1) for g in graphs]
+    last = max((index for index, end in enumerate(ends) if end >= 0), default=-1)
+    return tuple(
+        replace(g, nodes=g.nodes[: ends[i] + 1] if i == last else g.nodes) for i, g in enumerate(graphs[: last + 1])
+    )
 
 
 def _named(value: XnnValue | None, grids: Mapping[str, AffineGrid]) -> str:

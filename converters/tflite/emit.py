@@ -27,6 +27,7 @@ from converters.tflite.flatbuffer import (
     to_bytes,
 )
 from converters.tflite.float_file import float_file
+from converters.tflite.grafting import network_alone, with_keypoints
 from converters.tflite.plan import TensorRanges, recipe_for, tensor_ranges
 from converters.tflite.readback import (
     BORDER,
@@ -108,8 +109,10 @@ def emit(request: EmitRequest) -> Artifact:
         message = f"{request.path.name}: the TFLite tool chain refused {precision}: {reason[0][:300]}"
         raise ConversionError(message) from error
     model = read_model(content)
+    if request.decode is not None:
+        with_keypoints(model, request.decode, request.layout)
     request.path.write_bytes(_with_metadata(model, request.metadata))
-    written, float_model = read_model(request.path), read_model(converted.content)
+    written, float_model = network_alone(read_model(request.path)), read_model(converted.content)
     require_precision(written, precision, request.path, kept_float=ranges.kept_float)
     not_honoured = _not_honoured(written, float_model, precision, ranges)
     require_plan(not_honoured, request.path)

@@ -31,7 +31,7 @@ class Kernels(StrEnum):
 
 
 def open_executor(path: Path, *, threads: int = 1, kernels: Kernels = Kernels.DEFAULT) -> Executor:
-    """Load a ``.tflite`` file with one float32 picture input and one float32 heatmap output.
+    """Load a ``.tflite`` file with one float32 picture input and float32 heatmaps as output, keypoints perhaps beside.
 
     Args:
         path: The file.
@@ -52,7 +52,9 @@ def open_executor(path: Path, *, threads: int = 1, kernels: Kernels = Kernels.DE
     except (ValueError, RuntimeError) as error:
         message = f"{path}: LiteRT cannot run this file: {str(error).strip().splitlines()[0]}"
         raise ConversionError(message) from error
-    return LiteRtExecutor(path, interpreter, _only(path, inputs, "input"), _only(path, outputs, "output"), name=name)
+    picture, keypoints = _only(path, inputs, "input"), _keypoints(outputs)
+    heatmaps = _only(path, outputs[:1] if keypoints else outputs, "output")
+    return LiteRtExecutor(path, interpreter, picture, heatmaps, keypoints, name=name)
 
 
 def _interpreter(kernels: Kernels) -> tuple[Callable[..., Any], str]:
@@ -89,18 +91,27 @@ class LiteRtExecutor:
     Args:
         path: For messages.
         interpreter: Loaded, with its tensors allocated.
-        input_detail, output_detail: The interpreter's description of its one input and output.
+        input_detail, output_detail: The interpreter's description of its one input, and of the heatmaps.
+        keypoints_detail: Of the keypoints, where the file decodes.
         name: What runs it; default kernels are added.
     """
 
     def __init__(
-        self, path: Path, interpreter: Any, input_detail: dict[str, Any], output_detail: dict[str, Any], *, name: str
+        self,
+        path: Path,
+        interpreter: Any,
+        input_detail: dict[str, Any],
+        output_detail: dict[str, Any],
+        keypoints_detail: dict[str, Any] | None = None,
+        *,
+        name: str,
     ) -> None:
         self._name = name
         self._path = path
         self._interpreter = interpreter
         self._input = input_detail
         self._output = output_detail
+        self._keypoints = keypoints_detail
         self._layout = layout_of(path, tuple(int(n) for n in self._input["shape"]))
 
     @property
@@ -123,25 +134,45 @@ class LiteRtExecutor:
             ValueError: The pictures do not have the file's size.
             ConversionError: The runtime failed.
         """
+        stacked = self._results(pictures, self._output)
+        back = stacked.transpose(0, 3, 1, 2) if self._layout is Layout.NHWC else stacked
+        return np.ascontiguousarray(back)
+
+    def keypoints(self, pictures: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Give what the file itself decodes, ``[N, K, 3]``; None where it gives heatmaps only.
+
+        Raises:
+            ValueError: The pictures do not have the file's size.
+            ConversionError: The runtime failed.
+        """
+        return None if self._keypoints is None else self._results(pictures, self._keypoints)
+
+    def _results(self, pictures: NDArray[np.float32], output: dict[str, Any]) -> NDArray[np.float32]:
         ordered = to_layout(pictures, self._layout)
         if ordered.shape[1:] != tuple(self._input["shape"][1:]):
             message = f"{self._path.name} takes {self._input['shape'].tolist()}, not pictures {list(ordered.shape)}"
             raise ValueError(message)
-        results = [self._run(picture[None]) for picture in ordered]
-        shape = tuple(int(n) for n in self._output["shape"][1:])
-        stacked = np.concatenate(results) if results else np.empty((0, *shape), np.float32)
-        back = stacked.transpose(0, 3, 1, 2) if self._layout is Layout.NHWC else stacked
-        return np.ascontiguousarray(back)
+        results = [self._run(picture[None], output) for picture in ordered]
+        shape = tuple(int(n) for n in output["shape"][1:])
+        return np.concatenate(results) if results else np.empty((0, *shape), np.float32)
 
-    def _run(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run(self, picture: NDArray[np.float32], output: dict[str, Any]) -> NDArray[np.float32]:
         try:
             self._interpreter.set_tensor(self._input["index"], picture)
             self._interpreter.invoke()
-            result: NDArray[np.float32] = self._interpreter.get_tensor(self._output["index"])
+            result: NDArray[np.float32] = self._interpreter.get_tensor(output["index"])
         except (ValueError, RuntimeError) as error:
             message = f"{self._path.name}: LiteRT failed while running: {str(error).strip().splitlines()[0]}"
             raise ConversionError(message) from error
         return result
+
+
+def _keypoints(outputs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Give the second of two outputs where it is float32 ``[1, K, 3]``."""
+    if len(outputs) != 2 or outputs[1]["dtype"] is not np.float32:
+        return None
+    shape = tuple(map(int, outputs[1]["shape"]))
+    return outputs[1] if len(shape) == 3 and shape[::2] == (1, 3) else None
 
 
 def _only(path: Path, details: list[dict[str, Any]], what: str) -> dict[str, Any]:

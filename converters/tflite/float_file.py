@@ -20,7 +20,7 @@ from lspdmobile.errors import ConversionError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["FloatFile", "float_file"]
+__all__ = ["FloatFile", "converted", "float_file"]
 
 _INPUT_NAME: Final = "input"
 _OUTPUT_NAME: Final = "heatmaps"
@@ -61,7 +61,8 @@ def float_file(network: "nn.Module", input_size: tuple[int, int], layout: Layout
         return known[place][1]
     start = time.perf_counter()
     stand_in, count = _with_sines_for_elus(network)
-    model = read_model(_convert(stand_in, input_size, layout))
+    shape = (1, *input_size, 3) if layout is Layout.NHWC else (1, 3, *input_size)
+    model = read_model(converted(stand_in, shape, layout))
     _sines_to_elus(model, count)
     rename(model, input_name=_INPUT_NAME, output_name=_OUTPUT_NAME)
     fresh = FloatFile(content=to_bytes(model), seconds_before=0.0)
@@ -78,23 +79,33 @@ def _hash(network: "nn.Module") -> str:
     return digest.hexdigest()
 
 
-def _convert(network: "nn.Module", input_size: tuple[int, int], layout: Layout) -> bytes:
+def converted(
+    network: "nn.Module", shape: tuple[int, ...], layout: Layout, *, outputs: tuple[int, ...] = (0,)
+) -> bytes:
+    """Convert with litert-torch.
+
+    Args:
+        network: In eval mode; takes pictures or maps, channels first.
+        shape: Of what it takes, in ``layout``.
+        layout: Axis order of its input, and of its outputs as far as named.
+        outputs: Which of its outputs have that order.
+
+    Raises:
+        EnvironmentLacksError: litert-torch is absent.
+    """
     try:
         import litert_torch
         import torch
     except ImportError as error:
         raise missing(error) from error
-    rows, columns = input_size
-    sample = torch.zeros(1, 3, rows, columns)
     if layout is Layout.NHWC:
-        network = litert_torch.to_channel_last_io(network, args=[0], outputs=[0]).eval()
-        sample = torch.zeros(1, rows, columns, 3)
+        network = litert_torch.to_channel_last_io(network, args=[0], outputs=list(outputs)).eval()
     shown = litert_torch.config.show_progress
     litert_torch.config.show_progress = False
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            content: bytes = litert_torch.convert(network, (sample,)).model_content()
+            content: bytes = litert_torch.convert(network, (torch.zeros(shape),)).model_content()
     finally:
         litert_torch.config.show_progress = shown
     return content

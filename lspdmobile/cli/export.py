@@ -105,6 +105,9 @@ def export(
     image_input: Annotated[
         bool, typer.Option("--image-input", help="Core ML packages take an image and normalise it themselves.")
     ] = False,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Artifacts give keypoints [K, 3] in input pixels besides the heatmaps.")
+    ] = False,
     overwrite: OverwriteOpt = False,
     dry_run: Annotated[
         bool,
@@ -152,6 +155,7 @@ def export(
                 threads=threads,
                 repair=repair,
                 image_input=image_input,
+                decode=decode,
                 target=cost_target,
             )
             for student in loaded

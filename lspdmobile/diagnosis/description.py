@@ -27,16 +27,23 @@ _CAUSES: Final[Mapping[str, Cause]] = {
 _DIGITS: Final = 12
 
 
-def misshapen(named: TensorFacts, found: tuple[TensorFacts, ...]) -> Diagnosis | None:
-    """Compare a file's inputs or outputs with the one the manifest names; None where they agree."""
-    if found == (named,):
+def misshapen(named: tuple[TensorFacts, ...], found: tuple[TensorFacts, ...]) -> Diagnosis | None:
+    """Compare a file's inputs or outputs with those the manifest names; None where they agree."""
+    if [_border(each) for each in found] == [_border(each) for each in named]:
         return None
-    inside = ", ".join(f"{each.name} {each.dtype}{list(each.shape)}" for each in found)
-    told = f"holds {inside} where the manifest tells apps of {named.name} {named.dtype}{list(named.shape)}"
-    turned = len(found) == 1 and found[0].shape != named.shape and sorted(found[0].shape) == sorted(named.shape)
-    if turned:
+    inside, wanted = (", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in tensors) for tensors in (found, named))
+    told = f"holds {inside} where the manifest tells apps of {wanted}"
+    if len(found) == len(named) and any(_turned(*pair) for pair in zip(named, found, strict=True)):
         return Diagnosis(cause=Cause.LAYOUT, sentence=f"the layout is another one, NCHW and NHWC mixed up: {told}")
     return Diagnosis(cause=Cause.CONTRACT, sentence=told)
+
+
+def _border(tensor: TensorFacts) -> tuple[str, tuple[int, ...], str]:
+    return tensor.name, tensor.shape, tensor.dtype
+
+
+def _turned(named: TensorFacts, found: TensorFacts) -> bool:
+    return found.shape != named.shape and sorted(found.shape) == sorted(named.shape)
 
 
 def misdescribed(facts: ArtifactFacts, student: Mapping[str, str], checkpoint: str) -> Diagnosis | None:

@@ -94,7 +94,7 @@ class SkeletonEntry(Entry):
 
 
 class ManifestArtifact(Entry):
-    """One artifact as an app loads it."""
+    """One artifact as an app loads it; ``keypoints`` is its second output where it decodes its heatmaps itself."""
 
     file: RelativeName
     format: Format
@@ -103,6 +103,7 @@ class ManifestArtifact(Entry):
     input: TensorEntry
     output: TensorEntry
     backend: Backend | None = None
+    keypoints: TensorEntry | None = None
 
 
 class GoldenEntry(Entry):

@@ -154,6 +154,7 @@ class ArtifactEntry(Entry):
     has the multiply-accumulates of each operator, in the order of execution; ``delegation`` and ``forecasts`` (of
     targets that cannot be asked here) name those that are left.
     ``diagnosis`` is the likeliest cause where the gate failed what was executed.
+    ``decode_px`` is how far keypoints that the artifact decodes itself are from what the host decodes of its heatmaps.
     """
 
     file: str
@@ -183,6 +184,7 @@ class ArtifactEntry(Entry):
     forecasts: tuple[DelegationEntry, ...] = ()
     operators: dict[str, int] = Field(default_factory=dict)
     diagnosis: DiagnosisEntry | None = None
+    decode_px: float | None = None
 
     @property
     def label(self) -> str:

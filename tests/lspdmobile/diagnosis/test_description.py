@@ -52,7 +52,7 @@ def test_entries_that_agree_are_no_fault(checkpoint: str) -> None:
 
 def test_another_order_of_axes_is_a_layout_and_anything_else_is_not() -> None:
     named = TensorFacts(name="x", shape=(1, 3, 64, 64), dtype="float32")
-    assert misshapen(named, (named,)) is None
-    turned = misshapen(named, (replace(named, shape=(1, 64, 64, 3)),))
-    other = misshapen(named, (replace(named, dtype="int8"),))
+    assert misshapen((named,), (named,)) is None
+    turned = misshapen((named,), (replace(named, shape=(1, 64, 64, 3)),))
+    other = misshapen((named,), (replace(named, dtype="int8"),))
     assert (turned and turned.cause, other and other.cause) == (Cause.LAYOUT, Cause.CONTRACT)
