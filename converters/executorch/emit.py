@@ -149,13 +149,13 @@ def _lowered(request: EmitRequest) -> _Compiled:
         network = module = quantized_module(network, request.plan, request.input_size)
         grids, floats, layers = activation_grids(module), float_layers(module), integer_layers(module)
     # The backend names a norm it folds after its path, and refuses names that begin with a digit.
-    network = nn.Sequential(OrderedDict(network=network))
+    named: nn.Module = nn.Sequential(OrderedDict(network=network))
     if request.decode is not None:
         from lspdmobile.graph_decode import WithKeypoints
 
-        network = WithKeypoints(network.network, request.decode)
+        named = WithKeypoints(network, request.decode)
     with torch.no_grad():
-        exported = torch.export.export(network, (torch.zeros(1, 3, *request.input_size),))
+        exported = torch.export.export(named, (torch.zeros(1, 3, *request.input_size),))
     metadata = json.dumps(dict(request.metadata), ensure_ascii=False)
     content = lower(exported, {METADATA_METHOD: metadata})
     return _Compiled(content=content, grids=grids, layers=layers, float_layers=floats)
