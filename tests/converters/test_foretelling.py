@@ -106,7 +106,5 @@ def test_the_rules_of_executorch_name_what_its_partitioner_leaves(tmp_path: Path
     assert delegation is not None
     assert all(each.rule for each in delegation.left), "each has a rule"
     told = executorch.foretell(network, (8, 8), Precision.FP32)
-    conversions = {"_to"}  # that the compiler writes around others that are left (docs/delegation.md)
-    assert {base_name(each.kind) for each in told.left} == {
-        base_name(each.kind) for each in delegation.left
-    } - conversions
+    found = {base_name(each.kind) for each in delegation.left} - {"_to"}  # conversions around others that are left
+    assert {base_name(each.kind) for each in told.left} == found
