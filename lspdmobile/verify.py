@@ -257,7 +257,11 @@ def _deviation(check: _Check, entry: ArtifactEntry) -> Deviation | None:
         raise BadInputError(message)
     saved, pictures = check.plan(entry.file), check.reference.few_inputs()
     network = saved.network(check.networks[goal_of(entry.target, entry.precision)].network, check.run)
-    return compare(check.run / entry.file, network=network, plan=saved.plan, pictures=pictures)
+    try:
+        return compare(check.run / entry.file, network=network, plan=saved.plan, pictures=pictures)
+    except RuntimeError as error:  # PyTorch's, where the file's tensors do not fit the plan's network
+        message = f"{entry.file}: cannot be compared with its plan, its tensors are of other shapes; export again"
+        raise BadInputError(message) from error
 
 
 def _failed(entry: ArtifactEntry, reason: str, diagnosis: Diagnosis | None = None) -> ArtifactEntry:

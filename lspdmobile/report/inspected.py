@@ -83,6 +83,15 @@ class DeviationEntry(Entry):
         return cls(**{name: getattr(deviation, name) for name in cls.model_fields})
 
 
+def delegation_fields(facts: ArtifactFacts) -> Mapping[str, Any]:
+    """Give the fields of an artifact's entry that say which operators its targets take."""
+    return {
+        "delegation": DelegationEntry.of(facts.delegation) if facts.delegation else None,
+        "forecasts": tuple(map(DelegationEntry.of, facts.forecasts)),
+        "operators": {operator.name: operator.macs for operator in facts.operators},
+    }
+
+
 class DiagnosisEntry(Entry):
     """The likeliest cause of a failure; see :class:`lspdmobile.diagnosis.Diagnosis`."""
 
@@ -94,12 +103,3 @@ class DiagnosisEntry(Entry):
     def of(cls, diagnosis: "Diagnosis") -> Self:
         """Enter a diagnosis."""
         return cls(cause=diagnosis.cause.value, sentence=diagnosis.sentence, explained=diagnosis.explained)
-
-
-def delegation_fields(facts: ArtifactFacts) -> Mapping[str, Any]:
-    """Give the fields of an artifact's entry that say which operators its targets take."""
-    return {
-        "delegation": DelegationEntry.of(facts.delegation) if facts.delegation else None,
-        "forecasts": tuple(map(DelegationEntry.of, facts.forecasts)),
-        "operators": {operator.name: operator.macs for operator in facts.operators},
-    }

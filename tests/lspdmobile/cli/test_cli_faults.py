@@ -49,7 +49,12 @@ def run(exported: Exported, tmp_path: Path) -> Path:
     ("fault", "precision", "told"),
     [
         ("not normalised", Precision.FP32, "tflite fp32: normalisation is missing: the network is given pixels of 0 "),
-        ("swapped pair", Precision.W8A8, "tflite w8a8: joints are exchanged: right_ankle and right_knee"),
+        pytest.param(
+            "swapped pair",
+            Precision.W8A8,
+            "tflite w8a8: joints are exchanged: right_ankle and right_knee",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_file_with_a_fault_fails_and_the_first_line_names_it(
@@ -83,6 +88,7 @@ def test_a_stale_file_is_told_by_the_checkpoint_it_was_made_from(run: Path, cli:
     assert {each["diagnosis"]["cause"] for each in done.json["artifacts"]} == {"another checkpoint"}
 
 
+@pytest.mark.slow
 def test_a_conversion_that_mirrors_is_named_by_every_report(
     student_file: Path, people: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
