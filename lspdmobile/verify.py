@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from converters import FORMATS, comparison, read_back
@@ -17,15 +17,7 @@ from lspdmobile.diagnosing import diagnosed
 from lspdmobile.diagnosis import Cause, Diagnosis, misdescribed, misshapen
 from lspdmobile.errors import BadInputError, GateFailedError, LspdmobileError
 from lspdmobile.fusion import Fused
-from lspdmobile.measuring import (
-    Comparison,
-    Progress,
-    Reference,
-    decoding_error,
-    measure,
-    reference_of,
-    with_decoding,
-)
+from lspdmobile.measuring import Comparison, Progress, Reference, decoding_error, measure, reference_of, with_decoding
 from lspdmobile.opening import open_student
 from lspdmobile.parity import Gate, judge
 from lspdmobile.plans import PLAN, SavedPlan
@@ -42,6 +34,7 @@ from lspdmobile.run_folder import (
     checkpoint_names,
     read_run_report,
 )
+from lspdmobile.second_opinions import PICTURES, Source, Witness, require_something_to_ask, second_opinions
 from lspdmobile.student import Student
 
 __all__ = ["Verification", "tampered_with", "verify"]
@@ -82,8 +75,8 @@ class _Check:
     min_delegated: Mapping[str, float]
     threads: int
     progress: Progress
-
     goals: frozenset[Goal]
+    witnesses: tuple[Witness, ...]
 
     @cached_property
     def networks(self) -> Mapping[Goal, Fused]:
@@ -111,7 +104,14 @@ class _Check:
             raise GateFailedError(message)
 
 
-def verify(run: Path, progress: Progress, *, data: Path | None = None, threads: int = 1) -> Verification:
+def verify(
+    run: Path,
+    progress: Progress,
+    *,
+    data: Path | None = None,
+    threads: int = 1,
+    witnesses: tuple[Witness, ...] = (),
+) -> Verification:
     """Verify a run folder. A file whose hash does not hold is not executed.
 
     Args:
@@ -119,12 +119,15 @@ def verify(run: Path, progress: Progress, *, data: Path | None = None, threads: 
         progress: Told of each step.
         data: Evaluation set; None takes the one the run used.
         threads: Threads of the executors.
+        witnesses: Other executors to ask about the artifacts of their formats.
 
     Raises:
-        BadInputError: It is no run folder, or the pictures it was judged on are gone.
+        BadInputError: It is no run folder, it has nothing that a witness can be asked about, or the pictures it was
+            judged on are gone.
         GateFailedError: The float student in it was changed, so there is nothing to compare with.
     """
     manifest, report = read_manifest(run / MANIFEST), read_run_report(run)
+    require_something_to_ask(witnesses, (entry.format for entry in report.artifacts))
     faults = tampered_with(run, manifest)
     names = checkpoint_names(manifest.student)
     checkpoint = next((name for name in names if name in manifest.files), names[0])
@@ -144,6 +147,7 @@ def verify(run: Path, progress: Progress, *, data: Path | None = None, threads: 
         min_delegated=report.gate.min_delegated,
         threads=threads,
         progress=progress,
+        witnesses=witnesses,
         goals=frozenset(goal_of(entry.target, entry.precision) for entry in report.artifacts if entry.target),
     )
     entries = tuple(_again(check, entry) for entry in report.artifacts)
@@ -209,7 +213,17 @@ def _again(check: _Check, entry: ArtifactEntry) -> ArtifactEntry:
         verdict, reasons = Verdict.FAIL, (complaint, *(reasons if verdict is Verdict.FAIL else ()))
     verdict, reasons = with_decoding(verdict, reasons, decoding)
     faults = delegation_faults(check.min_delegated, entry.format, facts.delegation, facts.forecasts)
-    verdict, reasons = judged_with(verdict, reasons, faults)
+    opinions = second_opinions(
+        check.witnesses,
+        entry,
+        check.run / entry.file,
+        student=check.reference.student,
+        source=partial(_source, check, entry),
+        pictures=check.reference.views.inputs(0, PICTURES),
+        heatmaps=heatmaps,
+    )
+    doubts = tuple(opinion.sentence for opinion in opinions if not opinion.agrees)
+    verdict, reasons = judged_with(verdict, reasons, (*faults, *doubts))
     return entry.model_copy(
         update={
             **delegation_fields(facts),
@@ -222,8 +236,23 @@ def _again(check: _Check, entry: ArtifactEntry) -> ArtifactEntry:
             "deviation": DeviationEntry.of(deviation) if deviation else None,
             "diagnosis": DiagnosisEntry.of(diagnosis) if diagnosis else None,
             "decode_px": decoding,
+            "second_opinions": opinions,
         }
     )
+
+
+def _source(check: _Check, entry: ArtifactEntry) -> Source:
+    """Give what an artifact was made from.
+
+    Raises:
+        BadInputError: The report does not say which form of the network that was.
+    """
+    if entry.target is None:
+        message = f"{entry.file}: the report does not say which target it was fused for; export again"
+        raise BadInputError(message)
+    saved = check.plan(entry.file)
+    network = saved.network(check.networks[goal_of(entry.target, entry.precision)].network, check.run)
+    return Source(network=network, plan=saved.plan)
 
 
 def _misdescribed(check: _Check, file: str, facts: ArtifactFacts) -> Diagnosis | None:
@@ -252,13 +281,9 @@ def _deviation(check: _Check, entry: ArtifactEntry) -> Deviation | None:
     compare = comparison(*which) or read_back(*which)
     if compare is None:
         return None
-    if entry.target is None:
-        message = f"{entry.file}: the report does not say which target it was fused for; export again"
-        raise BadInputError(message)
-    saved, pictures = check.plan(entry.file), check.reference.few_inputs()
-    network = saved.network(check.networks[goal_of(entry.target, entry.precision)].network, check.run)
+    source, pictures = _source(check, entry), check.reference.few_inputs()
     try:
-        return compare(check.run / entry.file, network=network, plan=saved.plan, pictures=pictures)
+        return compare(check.run / entry.file, network=source.network, plan=source.plan, pictures=pictures)
     except RuntimeError as error:  # PyTorch's, where the file's tensors do not fit the plan's network
         message = f"{entry.file}: cannot be compared with its plan, its tensors are of other shapes; export again"
         raise BadInputError(message) from error

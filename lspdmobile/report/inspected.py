@@ -11,7 +11,14 @@ from lspdmobile.report.files import Entry, Number
 if TYPE_CHECKING:
     from lspdmobile.diagnosis import Diagnosis
 
-__all__ = ["DelegationEntry", "DeviationEntry", "DiagnosisEntry", "LeftEntry", "delegation_fields"]
+__all__ = [
+    "DelegationEntry",
+    "DeviationEntry",
+    "DiagnosisEntry",
+    "LeftEntry",
+    "SecondOpinionEntry",
+    "delegation_fields",
+]
 
 
 class LeftEntry(Entry):
@@ -103,3 +110,26 @@ class DiagnosisEntry(Entry):
     def of(cls, diagnosis: "Diagnosis") -> Self:
         """Enter a diagnosis."""
         return cls(cause=diagnosis.cause.value, sentence=diagnosis.sentence, explained=diagnosis.explained)
+
+
+class SecondOpinionEntry(Entry):
+    """How another executor compares with the one that judged an artifact.
+
+    ``apart`` is the largest difference of heatmaps over their largest value, ``drift_px_p95`` the distance that 95 % of
+    the joints stay within, in input pixels.
+    """
+
+    witness: str
+    executed_by: str
+    pictures: int
+    apart: float
+    drift_px_p95: float
+    agrees: bool
+
+    @property
+    def sentence(self) -> str:
+        """Say it."""
+        verb = "agrees" if self.agrees else "disagrees"
+        found = f"95% of the joints within {self.drift_px_p95:.2f} px, heatmaps within {self.apart:.1e} of the largest"
+        blame = "" if self.agrees else "; executors differ, so the file alone is not to blame"
+        return f"{self.executed_by} {verb} on {self.pictures} pictures ({found}){blame}"

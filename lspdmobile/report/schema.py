@@ -20,7 +20,7 @@ from lspdmobile.parity.drop import MetricDrop
 from lspdmobile.report.calibration import CalibrationEntry
 from lspdmobile.report.drops import ConditionEntry, MetricEntry
 from lspdmobile.report.files import Entry, File, Number, read_file
-from lspdmobile.report.inspected import DelegationEntry, DeviationEntry, DiagnosisEntry
+from lspdmobile.report.inspected import DelegationEntry, DeviationEntry, DiagnosisEntry, SecondOpinionEntry
 from lspdmobile.report.manifest import (
     FileEntry,
     GoldenEntry,
@@ -56,6 +56,7 @@ __all__ = [
     "RangesEntry",
     "ReferenceEntry",
     "Report",
+    "SecondOpinionEntry",
     "SkeletonEntry",
     "StudentEntry",
     "TensorEntry",
@@ -154,6 +155,7 @@ class ArtifactEntry(Entry):
     has the multiply-accumulates of each operator, in the order of execution; ``delegation`` and ``forecasts`` (of
     targets that cannot be asked here) name those that are left.
     ``diagnosis`` is the likeliest cause where the gate failed what was executed.
+    ``second_opinions`` are those of the executors that ``verify --executor`` named.
     ``decode_px`` is how far keypoints that the artifact decodes itself are from what the host decodes of its heatmaps.
     """
 
@@ -185,6 +187,7 @@ class ArtifactEntry(Entry):
     operators: dict[str, int] = Field(default_factory=dict)
     diagnosis: DiagnosisEntry | None = None
     decode_px: float | None = None
+    second_opinions: tuple[SecondOpinionEntry, ...] = ()
 
     @property
     def label(self) -> str:
