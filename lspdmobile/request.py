@@ -46,6 +46,7 @@ class ExportRequest:
             float without which the int8 network does not pass (w8a8).
         image_input: Core ML packages take an image and normalise it themselves.
         decode: Artifacts give keypoints besides the heatmaps.
+        jobs: Formats made at the same time, a process each.
     """
 
     student: Student
@@ -70,6 +71,7 @@ class ExportRequest:
     repair: bool = False
     image_input: bool = False
     decode: bool = False
+    jobs: int = 1
 
 
 def pairs_of(request: ExportRequest) -> tuple[list[Pair], list[Pair]]:

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import torch
 
+from lspdmobile.abreast import judged_abreast
 from lspdmobile.calibrating import Calibrator
 from lspdmobile.choices import Verdict
-from lspdmobile.emission import Job, judged_artifact
+from lspdmobile.emission import Job
 from lspdmobile.environment import environment
 from lspdmobile.fusion_entries import fusion_entry, fusion_file
 from lspdmobile.improving import improved, method_entries
@@ -80,7 +81,7 @@ def export(request: ExportRequest, progress: Progress) -> RunReport:
             scanned=scanned,
             calibration=calibration_set,
         )
-        judged = [judged_artifact(job, form, precision) for form, precision in targets]
+        judged = judged_abreast(job, targets, jobs=request.jobs)
         entries = [j.entry for j in judged]
         fusion = fusion_entry(job, entries)
         report = _report(job, fusion, entries, repairs).model_copy(update={"calibration": calibration})

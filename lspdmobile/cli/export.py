@@ -91,6 +91,9 @@ def export(
     cost_target: TargetOpt = None,
     seed: SeedOpt = 0,
     threads: ThreadsOpt = 1,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Make so many formats at a time, a process each (not on macOS).")
+    ] = 1,
     arch: ArchOpt = None,
     arch_args: ArchArgsOpt = None,
     contract: ContractOpt = None,
@@ -153,6 +156,7 @@ def export(
                 layout=layout,
                 deployment_target=deployment_target,
                 threads=threads,
+                jobs=jobs,
                 repair=repair,
                 image_input=image_input,
                 decode=decode,

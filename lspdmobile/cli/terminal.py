@@ -41,8 +41,7 @@ class Terminal:
         self.out = Console(file=out, width=width, highlight=False)
         self.err = Console(file=err, highlight=False)
         self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._step = ""
+        self._tasks: dict[str, TaskID] = {}
 
     def show(self, *things: RenderableType) -> None:
         """Print a result."""
@@ -54,7 +53,7 @@ class Terminal:
         self.out.file.write(json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
 
     def progress(self, step: str, done: int, total: int) -> None:
-        """Move the bar; a new step name starts a new line. A step without parts has a total of 1.
+        """Move the bar of a step; a new name starts a new line, and ends steps without parts, whose total is 1.
 
         Raises:
             KeyboardInterrupt: The user asked to stop and a library swallowed it.
@@ -70,25 +69,25 @@ class Terminal:
             )
             self._bar = Progress(*columns, console=self.err, disable=not self.err.is_terminal)
             self._bar.start()
-        if step != self._step:
-            self._finish_task()
-            self._task = self._bar.add_task(step, total=total)
-            self._step = step
-        if self._task is not None:
-            self._bar.update(self._task, completed=done, total=total)
+        if step not in self._tasks or self._bar.tasks[self._tasks[step]].finished:
+            _end_steps(self._bar, parts=1)
+            self._tasks[step] = self._bar.add_task(step, total=total)
+        self._bar.update(self._tasks[step], completed=done, total=total)
 
     def close(self) -> None:
         """Stop the bar."""
-        self._finish_task()
         if self._bar is not None:
+            _end_steps(self._bar)
             self._bar.stop()
             self._bar = None
+        self._tasks.clear()
 
-    def _finish_task(self) -> None:
-        if self._bar is not None and self._task is not None:
-            total = self._bar.tasks[self._bar.task_ids.index(self._task)].total
-            self._bar.update(self._task, completed=total)
-            self._task = None
+
+def _end_steps(bar: Progress, *, parts: int | None = None) -> None:
+    """Show steps as done: those of so many parts, or all."""
+    for task in bar.tasks:
+        if parts in (None, task.total):
+            bar.update(task.id, completed=task.total)
 
 
 @contextmanager
