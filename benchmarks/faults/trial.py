@@ -13,13 +13,14 @@ from benchmarks.faults.kinds import FAULTS, faulty
 from benchmarks.mutations.world import listed, silent
 from converters import emitter
 from lspdmobile.artifact import EmitRequest, sha256_of, size_in_bytes
+from lspdmobile.artifact_metadata import metadata_of
 from lspdmobile.calibrating import Calibrator
 from lspdmobile.choices import Estimator, Format, Precision
 from lspdmobile.errors import LspdmobileError
 from lspdmobile.picture_sets import pictures_of
 from lspdmobile.preparing import prepared
 from lspdmobile.request import ExportRequest, pairs_of
-from lspdmobile.run_folder import MANIFEST, metadata_of
+from lspdmobile.run_folder import MANIFEST
 from lspdmobile.student import Student
 from lspdmobile.verify import verify
 
