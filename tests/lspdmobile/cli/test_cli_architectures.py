@@ -1,8 +1,7 @@
 """Students that are no LSPD chain go through the same commands, from their checkpoint to files that run."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -17,17 +16,13 @@ from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.skeleton import LSP_14
 from lspdmobile.student import Student, save_student
 
+if TYPE_CHECKING:
+    from tests.lspdmobile.cli.conftest import Cli
+
+
 GATE_FAILED = 3
 
 
-class Done(Protocol):
-    """A finished command."""
-
-    code: int
-    json: Any
-
-
-Cli = Callable[..., Done]
 TINY: dict[str, NetworkConfig] = {
     "okdhp": OkdhpMobilePoseConfig(
         keypoints=14, input_size=(64, 64), stem=4, channels=(4, 6, 8, 10), blocks=(1, 1, 1, 1), features=8
@@ -57,7 +52,7 @@ def saved(config: NetworkConfig, path: Path) -> Path:
 
 @pytest.mark.parametrize("name", TINY)
 def test_a_checkpoint_of_another_architecture_is_fused_and_evaluated(
-    name: str, cli: Cli, people: Path, tmp_path: Path
+    name: str, cli: "Cli", people: Path, tmp_path: Path
 ) -> None:
     student = saved(TINY[name], tmp_path / f"{name}.safetensors")
     fused = cli("fuse", student, "-o", tmp_path / "fused", "--json")
@@ -72,7 +67,7 @@ def test_a_checkpoint_of_another_architecture_is_fused_and_evaluated(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["okdhp-s", "ldcrn-s"])
 def test_a_light_student_becomes_every_file_and_each_of_them_runs(
-    name: str, cli: Cli, people: Path, tmp_path: Path
+    name: str, cli: "Cli", people: Path, tmp_path: Path
 ) -> None:
     """With random weights the float files must agree; what int8 costs is for trained weights to say."""
     student = saved(preset(name), tmp_path / f"{name}.safetensors")

@@ -5,106 +5,78 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
+if TYPE_CHECKING:
+    from tests.lspdmobile.cli.conftest import Cli, World
+
+
 USAGE = 2
 
 
-class Done(Protocol):
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Done]
-
-
-class World(Protocol):
-    """See the fixture ``world``."""
-
-    folder: Path
-    student: Path
-    people: Path
-    output: Path
-
-    def export(self, *more: object, student: object = None) -> list[object]:
-        """Give the arguments of a small export."""
-
-    def labels(self) -> tuple[Path, dict[str, Any]]:
-        """Give the label file and what is in it."""
-
-    def rewrite(self, change: Callable[[dict[str, torch.Tensor], dict[str, Any]], None]) -> Path:
-        """Write a copy of the student whose tensors or header were changed."""
-
-    def tree(self) -> dict[str, str]:
-        """Hash every file, hidden ones too; folders are listed as well."""
-
-
-def missing_checkpoint(w: World) -> list[object]:
+def missing_checkpoint(w: "World") -> list[object]:
     return w.export(student=w.folder / "nowhere.safetensors")
 
 
-def truncated_checkpoint(w: World) -> list[object]:
+def truncated_checkpoint(w: "World") -> list[object]:
     w.student.write_bytes(w.student.read_bytes()[:-1000])
     return w.export()
 
 
-def empty_checkpoint(w: World) -> list[object]:
+def empty_checkpoint(w: "World") -> list[object]:
     w.student.write_bytes(b"")
     return w.export()
 
 
-def state_dict_without_arch(w: World) -> list[object]:
+def state_dict_without_arch(w: "World") -> list[object]:
     torch.save({"weight": torch.zeros(3)}, w.folder / "weights.pth")
     return w.export(student=w.folder / "weights.pth")
 
 
-def unknown_arch(w: World) -> list[object]:
+def unknown_arch(w: "World") -> list[object]:
     torch.save({"weight": torch.zeros(3)}, w.folder / "weights.pth")
     return w.export("--arch", "lspd-xl", student=w.folder / "weights.pth")
 
 
-def other_architecture(w: World) -> list[object]:
+def other_architecture(w: "World") -> list[object]:
     torch.save({"weight": torch.zeros(3)}, w.folder / "weights.pth")
     return w.export("--arch", "lspd-s", student=w.folder / "weights.pth")
 
 
-def a_tensor_of_another_shape(w: World) -> list[object]:
+def a_tensor_of_another_shape(w: "World") -> list[object]:
     def change(tensors: dict[str, torch.Tensor], _: dict[str, Any]) -> None:
         tensors["stage.heatmap.bias"] = torch.zeros(9)
 
     return w.export(student=w.rewrite(change))
 
 
-def nan_weights(w: World) -> list[object]:
+def nan_weights(w: "World") -> list[object]:
     def change(tensors: dict[str, torch.Tensor], _: dict[str, Any]) -> None:
         tensors["stage.heatmap.weight"][0, 0] = float("nan")
 
     return w.export(student=w.rewrite(change))
 
 
-def a_name_that_leads_elsewhere(w: World) -> list[object]:
+def a_name_that_leads_elsewhere(w: "World") -> list[object]:
     def change(_: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
         header["name"] = "../../elsewhere"
 
     return w.export(student=w.rewrite(change))
 
 
-def empty_calibration_folder(w: World) -> list[object]:
+def empty_calibration_folder(w: "World") -> list[object]:
     (w.folder / "empty").mkdir()
     return w.export("--calib", w.folder / "empty")
 
 
-def missing_calibration_folder(w: World) -> list[object]:
+def missing_calibration_folder(w: "World") -> list[object]:
     return w.export("--calib", w.folder / "nowhere")
 
 
-def unreadable_calibration_picture(w: World) -> list[object]:
+def unreadable_calibration_picture(w: "World") -> list[object]:
     pictures = w.folder / "pictures"
     shutil.copytree(w.people / "images", pictures)
     damaged = pictures / "3.png"
@@ -112,71 +84,71 @@ def unreadable_calibration_picture(w: World) -> list[object]:
     return w.export("--calib", pictures)
 
 
-def labels_of_missing_pictures(w: World) -> list[object]:
+def labels_of_missing_pictures(w: "World") -> list[object]:
     (w.people / "images" / "1.png").unlink()
     return w.export()
 
 
-def labels_with_too_few_joints(w: World) -> list[object]:
+def labels_with_too_few_joints(w: "World") -> list[object]:
     file, content = w.labels()
     content["annotations"][2]["keypoints"] = content["annotations"][2]["keypoints"][:-3]
     file.write_text(json.dumps(content), encoding="utf-8")
     return w.export()
 
 
-def labels_of_an_unknown_skeleton(w: World) -> list[object]:
+def labels_of_an_unknown_skeleton(w: "World") -> list[object]:
     file, content = w.labels()
     content["categories"][0]["keypoints"] = [f"paw {i}" for i in range(14)]
     file.write_text(json.dumps(content), encoding="utf-8")
     return w.export()
 
 
-def labels_that_are_not_json(w: World) -> list[object]:
+def labels_that_are_not_json(w: "World") -> list[object]:
     w.labels()[0].write_text("{", encoding="utf-8")
     return w.export()
 
 
-def an_existing_output(w: World) -> list[object]:
+def an_existing_output(w: "World") -> list[object]:
     w.output.mkdir()
     (w.output / "thesis.txt").write_text("mine", encoding="utf-8")
     return w.export()
 
 
-def an_output_that_is_no_run(w: World) -> list[object]:
+def an_output_that_is_no_run(w: "World") -> list[object]:
     an_existing_output(w)
     return w.export("--overwrite")
 
 
-def an_output_below_a_file(w: World) -> list[object]:
+def an_output_below_a_file(w: "World") -> list[object]:
     w.output.write_text("mine", encoding="utf-8")
     return w.export("-o", w.output / "below")
 
 
-def unlabelled_pictures_to_score(w: World) -> list[object]:
+def unlabelled_pictures_to_score(w: "World") -> list[object]:
     return ["evaluate", w.student, "--data", w.people / "images"]
 
 
-def garbage_to_inspect(w: World) -> list[object]:
+def garbage_to_inspect(w: "World") -> list[object]:
     (w.folder / "garbage.tflite").write_bytes(bytes(range(256)))
     return ["inspect", w.folder / "garbage.tflite"]
 
 
-def a_picture_that_is_none(w: World) -> list[object]:
+def a_picture_that_is_none(w: "World") -> list[object]:
     (w.folder / "notes.png").write_text("not a picture", encoding="utf-8")
     return ["predict", w.student, w.folder / "notes.png", "-o", w.output]
 
 
-def a_drawing_over_something(w: World) -> list[object]:
+def a_drawing_over_something(w: "World") -> list[object]:
     w.output.write_text("mine", encoding="utf-8")
     return ["predict", w.student, w.people / "images" / "0.png", "-o", w.output]
 
 
-def a_training_configuration_with_unknown_keys(w: World) -> list[object]:
+def a_training_configuration_with_unknown_keys(w: "World") -> list[object]:
     (w.folder / "train.toml").write_text('recipe = "lspd"\nlearning_rat = 1\n', encoding="utf-8")
     return ["train", w.folder / "train.toml", "-o", w.output]
 
 
-CASES: dict[Callable[[World], list[object]], str] = {
+CASES: dict["Callable[[World], list[object]]", str] = {
     missing_checkpoint: "nowhere.safetensors: neither a bundled student",
     truncated_checkpoint: "may be truncated",
     empty_checkpoint: "not a readable .safetensors file",
@@ -220,7 +192,7 @@ CASES: dict[Callable[[World], list[object]], str] = {
 
 @pytest.mark.parametrize(("case", "said"), CASES.items(), ids=[said[:40] for said in CASES.values()])
 def test_bad_input_is_answered_in_one_line_and_leaves_nothing(
-    case: Callable[[World], list[object]], said: str, world: World, cli: Cli
+    case: "Callable[[World], list[object]]", said: str, world: "World", cli: "Cli"
 ) -> None:
     arguments = case(world)
     before = world.tree()
@@ -233,7 +205,7 @@ def test_bad_input_is_answered_in_one_line_and_leaves_nothing(
     assert world.tree() == before
 
 
-def test_a_layout_that_a_format_cannot_give_is_refused_before_any_work(world: World, cli: Cli) -> None:
+def test_a_layout_that_a_format_cannot_give_is_refused_before_any_work(world: "World", cli: "Cli") -> None:
     """The calibration pictures, which are not there either, are not looked for."""
     done = cli(*world.export("-f", "all", "--layout", "nhwc", "--calib", world.folder / "nowhere"))
     assert "Core ML packages are written as nchw" in done.err
@@ -250,7 +222,7 @@ class Intruder:
         return os.mkdir, (str(self.mark),)
 
 
-def test_code_in_a_checkpoint_is_not_executed(world: World, cli: Cli) -> None:
+def test_code_in_a_checkpoint_is_not_executed(world: "World", cli: "Cli") -> None:
     mark, file = world.folder / "intruded", world.folder / "weights.pth"
     torch.save({"weight": Intruder(mark)}, file)
     done = cli(*world.export("--arch", "lspd-s", student=file))
@@ -262,7 +234,7 @@ def test_code_in_a_checkpoint_is_not_executed(world: World, cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["export"], ["export", "x", "--layout", "nhcw"], ["exprot", "lspd-s"]])
-def test_wrong_usage_ends_with_two_and_points_to_help(arguments: list[str], cli: Cli) -> None:
+def test_wrong_usage_ends_with_two_and_points_to_help(arguments: list[str], cli: "Cli") -> None:
     done = cli(*arguments)
     assert done.code == USAGE
     assert "for help" in done.err

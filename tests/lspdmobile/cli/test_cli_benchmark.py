@@ -2,33 +2,19 @@
 
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import pytest
 
-
-class Done(Protocol):
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-    json: Any
+if TYPE_CHECKING:
+    from tests.lspdmobile.cli.conftest import Cli, Exported
 
 
-class Exported(Protocol):
-    """A run folder."""
-
-    folder: Path
-
-
-Cli = Callable[..., Done]
 INT8, FLOAT = "colours_w8a8.tflite", "colours_float32.tflite"
 
 
-def test_a_run_folder_is_timed_file_by_file(cli: Cli, exported: Exported) -> None:
+def test_a_run_folder_is_timed_file_by_file(cli: "Cli", exported: "Exported") -> None:
     done = cli("benchmark", exported.folder, "--rounds", 8, "--warm-up", 1, "--json")
 
     assert done.code == 0, done.err
@@ -45,7 +31,7 @@ def test_a_run_folder_is_timed_file_by_file(cli: Cli, exported: Exported) -> Non
     assert (done.json["threads"], done.json["rounds"], done.json["warm_up"]) == (1, 8, 1)
 
 
-def test_ratios_are_of_the_file_named_first(cli: Cli, exported: Exported) -> None:
+def test_ratios_are_of_the_file_named_first(cli: "Cli", exported: "Exported") -> None:
     files = exported.folder / INT8, exported.folder / FLOAT
 
     done = cli("benchmark", *files, "--rounds", 2, "--no-memory", "--json")
@@ -55,7 +41,7 @@ def test_ratios_are_of_the_file_named_first(cli: Cli, exported: Exported) -> Non
     assert done.json["rows"][0]["memory_mb"] is None
 
 
-def test_the_table_says_threads_rounds_and_host(cli: Cli, exported: Exported) -> None:
+def test_the_table_says_threads_rounds_and_host(cli: "Cli", exported: "Exported") -> None:
     done = cli("benchmark", exported.folder, "--rounds", 2, "--no-memory", "--threads", 2)
 
     assert done.code == 0, done.err
@@ -64,21 +50,21 @@ def test_the_table_says_threads_rounds_and_host(cli: Cli, exported: Exported) ->
     assert "host: " in done.out
 
 
-def test_nothing_there(cli: Cli, tmp_path: Path) -> None:
+def test_nothing_there(cli: "Cli", tmp_path: Path) -> None:
     done = cli("benchmark", tmp_path / "absent.tflite")
 
     assert (done.code, done.out) == (2, "")
     assert "absent.tflite: no such artifact or folder" in done.err
 
 
-def test_a_folder_without_artifacts(cli: Cli, tmp_path: Path) -> None:
+def test_a_folder_without_artifacts(cli: "Cli", tmp_path: Path) -> None:
     done = cli("benchmark", tmp_path)
 
     assert done.code == 2
     assert "neither an artifact (.mlpackage, .tflite, .pte) nor a folder of some" in done.err
 
 
-def test_a_damaged_file_is_refused_before_anything_is_timed(cli: Cli, exported: Exported, tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_before_anything_is_timed(cli: "Cli", exported: "Exported", tmp_path: Path) -> None:
     shutil.copy(exported.folder / INT8, tmp_path / "good.tflite")
     (tmp_path / "bad.tflite").write_bytes((exported.folder / INT8).read_bytes()[:500])
 
@@ -90,7 +76,7 @@ def test_a_damaged_file_is_refused_before_anything_is_timed(cli: Cli, exported: 
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="a Mac runs Core ML itself")
-def test_core_ml_is_not_timed_where_it_is_not_run(cli: Cli, exported: Exported, tmp_path: Path) -> None:
+def test_core_ml_is_not_timed_where_it_is_not_run(cli: "Cli", exported: "Exported", tmp_path: Path) -> None:
     student = exported.folder / "colours.safetensors"
     run = tmp_path / "run"
     cli("export", student, "-f", "coreml", "-p", "fp32", "--num-evaluation-samples", 2, "-o", run)

@@ -2,25 +2,16 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-
-class Done(Protocol):
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
+if TYPE_CHECKING:
+    from tests.lspdmobile.cli.conftest import Cli, Done
 
 
-Cli = Callable[..., Done]
-
-
-def export(cli: Cli, student: Path, people: Path, output: Path, *more: object) -> Done:
+def export(cli: "Cli", student: Path, people: Path, output: Path, *more: object) -> "Done":
     """Export to int8 TFLite, calibrated on ``people`` unless told otherwise."""
     start = ["export", student, "-f", "tflite", "-p", "w8a8", "--data", people, "--calib", people, "-o", output]
     return cli(*start, "--methods", "none", *more)
@@ -31,7 +22,7 @@ def read(path: Path) -> Any:
 
 
 def test_an_estimator_makes_the_ranges_and_is_entered(
-    student_file: Path, people: Path, tmp_path: Path, cli: Cli
+    student_file: Path, people: Path, tmp_path: Path, cli: "Cli"
 ) -> None:
     done = export(cli, student_file, people, tmp_path / "out", "--estimator", "percentile")
     assert done.code in (0, 3), done.err
@@ -50,14 +41,14 @@ def test_an_estimator_makes_the_ranges_and_is_entered(
     assert found["few pictures"]["what"] in page
 
 
-def test_an_unknown_estimator_is_wrong_usage(student_file: Path, people: Path, tmp_path: Path, cli: Cli) -> None:
+def test_an_unknown_estimator_is_wrong_usage(student_file: Path, people: Path, tmp_path: Path, cli: "Cli") -> None:
     done = export(cli, student_file, people, tmp_path / "out", "--estimator", "median")
     assert done.code == 2
     assert "moving-average" in done.err
 
 
 def test_meaningless_calibration_stops_before_anything_is_written(
-    student_file: Path, people: Path, tmp_path: Path, cli: Cli
+    student_file: Path, people: Path, tmp_path: Path, cli: "Cli"
 ) -> None:
     same = tmp_path / "same"
     same.mkdir()
@@ -71,7 +62,7 @@ def test_meaningless_calibration_stops_before_anything_is_written(
 
 @pytest.mark.parametrize("estimator", ["min-max", "entropy"])
 def test_a_dry_run_names_the_estimator(
-    student_file: Path, people: Path, tmp_path: Path, cli: Cli, estimator: str
+    student_file: Path, people: Path, tmp_path: Path, cli: "Cli", estimator: str
 ) -> None:
     done = export(cli, student_file, people, tmp_path / "out", "--dry-run", "--estimator", estimator)
     assert done.code == 0, done.err

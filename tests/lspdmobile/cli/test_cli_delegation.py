@@ -1,12 +1,15 @@
 """``--min-delegated`` on real conversions of a network with an operator that XNNPACK does not take."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from tests.lspdmobile.cli.conftest import Cli
+
 
 GATE_FAILED = 3
 BAD_INPUT = 2
@@ -19,18 +22,6 @@ input_size = [{SIZE}, {SIZE}]
 head = "heatmap"
 license = "MIT"
 """
-
-
-class Done(Protocol):
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-    json: Any
-
-
-Cli = Callable[..., Done]
 
 
 class Summing(nn.Module):
@@ -59,7 +50,7 @@ def summing(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
 
 
 def test_an_operator_that_stays_outside_fails_the_gate_and_is_named(
-    cli: Cli, summing: tuple[object, ...], people: Path, tmp_path: Path
+    cli: "Cli", summing: tuple[object, ...], people: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     pictures = ("--data", people, "--calib", people, "--max-drop", 100)
@@ -88,7 +79,7 @@ def test_an_operator_that_stays_outside_fails_the_gate_and_is_named(
 
 @pytest.mark.parametrize(("share", "code"), [("0.98", GATE_FAILED), ("0.5", 0)])
 def test_a_dry_run_foretells_it_without_converting(
-    share: str, code: int, cli: Cli, summing: tuple[object, ...], tmp_path: Path
+    share: str, code: int, cli: "Cli", summing: tuple[object, ...], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     arguments = ("-f", "tflite,pte", "-p", "fp32", "-o", run, "--dry-run", "--min-delegated", share)
@@ -104,7 +95,7 @@ def test_a_dry_run_foretells_it_without_converting(
     ("limit", "formats"), [("0.98", "coreml"), ("coreml-ane=0.9", "tflite"), ("98", "tflite"), ("tpu=0.9", "tflite")]
 )
 def test_a_limit_that_cannot_be_meant_is_refused_before_any_work(
-    limit: str, formats: str, cli: Cli, summing: tuple[object, ...], tmp_path: Path
+    limit: str, formats: str, cli: "Cli", summing: tuple[object, ...], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     done = cli("export", *summing, "-f", formats, "-p", "fp32", "-o", run, "--min-delegated", limit)
@@ -115,7 +106,7 @@ def test_a_limit_that_cannot_be_meant_is_refused_before_any_work(
 
 @pytest.mark.slow
 def test_executorch_and_the_forecast_of_the_neural_engine_are_gated_too(
-    cli: Cli, summing: tuple[object, ...], people: Path, tmp_path: Path
+    cli: "Cli", summing: tuple[object, ...], people: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     pictures = ("--data", people, "--calib", people, "--max-drop", 100)

@@ -2,32 +2,23 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lspdmobile.report.manifest import file_entries
 
+if TYPE_CHECKING:
+    from tests.lspdmobile.cli.conftest import Cli
+
+
 BAD_INPUT, GATE_FAILED = 2, 3
 COREML, TFLITE, PTE = "colours_w8a8.mlpackage", "colours_w8a8.tflite", "colours_w8a8.pte"
 
 
-class Done(Protocol):
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-    json: Any
-
-
-Cli = Callable[..., Done]
-
-
 @pytest.fixture(scope="module")
-def exported(student_file: Path, people: Path, run_here: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(student_file: Path, people: Path, run_here: "Cli", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Export to three formats in int8."""
     folder: Path = tmp_path_factory.mktemp("runs") / "colours"
     options = ["--precision", "w8a8", "--data", people, "--calib", people, "-o", folder, "--max-drop", "100"]
@@ -77,7 +68,7 @@ def relist(run: Path, name: str) -> None:
     (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def test_verify_compares_with_the_network_a_file_was_made_from(exported: Path, tmp_path: Path, cli: Cli) -> None:
+def test_verify_compares_with_the_network_a_file_was_made_from(exported: Path, tmp_path: Path, cli: "Cli") -> None:
     run = Path(shutil.copytree(exported, tmp_path / "run"))
     found = cli("verify", run, "--json").json
     assert [a["verdict"] for a in found["artifacts"]] == [a["verdict"] for a in read(run / "report.json")["artifacts"]]
@@ -91,7 +82,7 @@ def test_verify_compares_with_the_network_a_file_was_made_from(exported: Path, t
     assert [a["verdict"] for a in found.json["artifacts"][1:]] == [a["verdict"] for a in report["artifacts"][1:]]
 
 
-def test_one_target_for_all_gives_one_network(student_file: Path, people: Path, tmp_path: Path, cli: Cli) -> None:
+def test_one_target_for_all_gives_one_network(student_file: Path, people: Path, tmp_path: Path, cli: "Cli") -> None:
     options = ["--format", "coreml,tflite", "--precision", "fp32", "--data", people, "--target", "coreml-ane"]
     done = cli("export", student_file, *options, "-o", tmp_path / "run", "--json")
     assert done.code == 0, done.err
@@ -100,7 +91,7 @@ def test_one_target_for_all_gives_one_network(student_file: Path, people: Path, 
     assert done.json["fusion"]["artifacts"] == ["coreml fp32", "tflite fp32"]
 
 
-def test_an_unknown_target_is_refused_before_any_work(student_file: Path, tmp_path: Path, cli: Cli) -> None:
+def test_an_unknown_target_is_refused_before_any_work(student_file: Path, tmp_path: Path, cli: "Cli") -> None:
     done = cli("export", student_file, "--target", "abacus", "-o", tmp_path / "run")
     assert done.code == BAD_INPUT
     assert "unknown target 'abacus': choose from litert-xnnpack" in done.err

@@ -2,10 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,29 +17,15 @@ from lspdmobile.choices import Format, Precision
 from lspdmobile.run import ExportRequest, export
 from lspdmobile.student import load_student
 
+if TYPE_CHECKING:
+    from tests.lspdmobile.cli.conftest import Cli, Exported
+
+
 GATE_FAILED = 3
 
 
-class Done(Protocol):
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-    json: Any
-
-
-class Exported(Protocol):
-    """A run folder and what the command that made it said."""
-
-    folder: Path
-
-
-Cli = Callable[..., Done]
-
-
 @pytest.fixture
-def run(exported: Exported, tmp_path: Path) -> Path:
+def run(exported: "Exported", tmp_path: Path) -> Path:
     """Copy the run folder, to be damaged."""
     return Path(shutil.copytree(exported.folder, tmp_path / "run"))
 
@@ -58,7 +43,7 @@ def run(exported: Exported, tmp_path: Path) -> Path:
     ],
 )
 def test_a_file_with_a_fault_fails_and_the_first_line_names_it(
-    run: Path, people: Path, tmp_path: Path, cli: Cli, *, fault: str, precision: Precision, told: str
+    run: Path, people: Path, tmp_path: Path, cli: "Cli", *, fault: str, precision: Precision, told: str
 ) -> None:
     student = load_student(str(run / "colours.safetensors"))
     request = ExportRequest(
@@ -78,7 +63,7 @@ def test_a_file_with_a_fault_fails_and_the_first_line_names_it(
     assert done.out.count("likeliest cause") == 1
 
 
-def test_a_stale_file_is_told_by_the_checkpoint_it_was_made_from(run: Path, cli: Cli) -> None:
+def test_a_stale_file_is_told_by_the_checkpoint_it_was_made_from(run: Path, cli: "Cli") -> None:
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     manifest["checkpoint_sha256"] = "0" * 64
     (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
@@ -90,7 +75,7 @@ def test_a_stale_file_is_told_by_the_checkpoint_it_was_made_from(run: Path, cli:
 
 @pytest.mark.slow
 def test_a_conversion_that_mirrors_is_named_by_every_report(
-    student_file: Path, people: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+    student_file: Path, people: Path, tmp_path: Path, cli: "Cli", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student, sound = load_student(str(student_file)), emission._emit_request
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -24,6 +24,10 @@ from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.program import load_program, save_program
 from lspdmobile.student import load_student, save_student
 
+if TYPE_CHECKING:
+    from tests.lspdmobile.cli.conftest import Cli, Exported
+
+
 GATE_FAILED = 3
 TOP_KEYS = {"schema_version", "student", "reference", "fusion", "plan", "artifacts", "verdict", "environment"}
 ARTIFACT_KEYS = {
@@ -39,30 +43,11 @@ FILES = {
 }
 
 
-class Done(Protocol):
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-    json: Any
-
-
-Cli = Callable[..., Done]
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
-class Exported(Protocol):
-    """A run folder and what the command that made it said."""
-
-    folder: Path
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def run(exported: Exported, tmp_path: Path) -> Path:
+def run(exported: "Exported", tmp_path: Path) -> Path:
     """Copy the run folder, to be damaged."""
     return Path(shutil.copytree(exported.folder, tmp_path / "run"))
 
@@ -72,7 +57,7 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_an_export_passes_and_prints_its_report_and_nothing_else(exported: Exported) -> None:
+def test_an_export_passes_and_prints_its_report_and_nothing_else(exported: "Exported") -> None:
     assert exported.code == 0, exported.err
     assert exported.err == ""
     report = json.loads(exported.out)
@@ -86,7 +71,7 @@ def test_an_export_passes_and_prints_its_report_and_nothing_else(exported: Expor
     assert [p.name for p in exported.folder.parent.iterdir()] == ["colours"]
 
 
-def test_the_report_has_the_keys_of_the_contract(exported: Exported) -> None:
+def test_the_report_has_the_keys_of_the_contract(exported: "Exported") -> None:
     report = read(exported.folder / "report.json")
     assert set(report) >= TOP_KEYS
     assert [a["file"] for a in report["artifacts"]] == [FLOAT, INT8]
@@ -101,7 +86,7 @@ def test_the_report_has_the_keys_of_the_contract(exported: Exported) -> None:
     assert report["fusion"]["certificate"]["passed"] is True
 
 
-def test_the_manifest_lists_every_file_with_its_hash(exported: Exported) -> None:
+def test_the_manifest_lists_every_file_with_its_hash(exported: "Exported") -> None:
     manifest = read(exported.folder / "manifest.json")
     present = {p.relative_to(exported.folder).as_posix() for p in exported.folder.rglob("*") if p.is_file()}
     assert set(manifest["files"]) == present - {"manifest.json"}
@@ -111,7 +96,7 @@ def test_the_manifest_lists_every_file_with_its_hash(exported: Exported) -> None
     assert hashes == {name: manifest["files"][name]["sha256"] for name in (FLOAT, INT8)}
 
 
-def test_the_golden_keypoints_are_the_float_students(exported: Exported) -> None:
+def test_the_golden_keypoints_are_the_float_students(exported: "Exported") -> None:
     student = load_student(str(exported.folder / "colours.safetensors"))
     picture = torch.from_numpy(np.load(exported.folder / "golden" / "input.npy"))
     with torch.inference_mode():
@@ -121,7 +106,7 @@ def test_the_golden_keypoints_are_the_float_students(exported: Exported) -> None
     assert len(np.unique(expected[:, :2].round(), axis=0)) == 3
 
 
-def test_a_run_verifies(exported: Exported, cli: Cli) -> None:
+def test_a_run_verifies(exported: "Exported", cli: "Cli") -> None:
     done = cli("verify", exported.folder, "--json")
     assert done.code == 0, done.err
     assert (done.json["passed"], done.json["tampered"]) == (True, [])
@@ -129,7 +114,7 @@ def test_a_run_verifies(exported: Exported, cli: Cli) -> None:
     assert {a["file"]: a["parity"] for a in done.json["artifacts"]} == before
 
 
-def test_eight_pictures_cannot_show_what_a_point_is_and_only_float_files_pass(run: Path, cli: Cli) -> None:
+def test_eight_pictures_cannot_show_what_a_point_is_and_only_float_files_pass(run: Path, cli: "Cli") -> None:
     report = read(run / "report.json")
     report["gate"]["max_drop"] = 1.0
     (run / "report.json").write_text(json.dumps(report), encoding="utf-8")
@@ -149,7 +134,7 @@ def test_eight_pictures_cannot_show_what_a_point_is_and_only_float_files_pass(ru
     assert "tflite w8a8: pck@0.2 drops by 0.00 points" in told.out
 
 
-def test_one_flipped_byte_is_found_and_the_file_not_executed(run: Path, cli: Cli) -> None:
+def test_one_flipped_byte_is_found_and_the_file_not_executed(run: Path, cli: "Cli") -> None:
     content = bytearray((run / INT8).read_bytes())
     content[len(content) // 2] ^= 1
     (run / INT8).write_bytes(content)
@@ -160,7 +145,7 @@ def test_one_flipped_byte_is_found_and_the_file_not_executed(run: Path, cli: Cli
     assert verdicts == {FLOAT: ("pass", False), INT8: ("fail", True)}
 
 
-def test_a_missing_a_changed_and_an_added_file_are_found(run: Path, cli: Cli) -> None:
+def test_a_missing_a_changed_and_an_added_file_are_found(run: Path, cli: "Cli") -> None:
     (run / FLOAT).unlink()
     (run / "plan.json").write_text("{}", encoding="utf-8")
     (run / "other.tflite").write_bytes(b"")
@@ -170,7 +155,7 @@ def test_a_missing_a_changed_and_an_added_file_are_found(run: Path, cli: Cli) ->
     assert sorted(named) == sorted([FLOAT, "other.tflite", "plan.json"])
 
 
-def test_a_signed_run_says_who_signed_it_and_that_nothing_was_changed(run: Path, tmp_path: Path, cli: Cli) -> None:
+def test_a_signed_run_says_who_signed_it_and_that_nothing_was_changed(run: Path, tmp_path: Path, cli: "Cli") -> None:
     generated = ed25519.Ed25519PrivateKey.generate()
     private, public = tmp_path / "key.pem", tmp_path / "pub.pem"
     encoding = serialization.Encoding.PEM
@@ -189,7 +174,7 @@ def test_a_signed_run_says_who_signed_it_and_that_nothing_was_changed(run: Path,
     assert "plan.json is not the file the manifest lists" in changed.err
 
 
-def test_a_swapped_checkpoint_leaves_nothing_to_compare_with(run: Path, cli: Cli) -> None:
+def test_a_swapped_checkpoint_leaves_nothing_to_compare_with(run: Path, cli: "Cli") -> None:
     save_other_student(run / "colours.safetensors")
     done = cli("verify", run)
     assert done.code == GATE_FAILED
@@ -197,7 +182,7 @@ def test_a_swapped_checkpoint_leaves_nothing_to_compare_with(run: Path, cli: Cli
     assert "colours.safetensors: is not the file the manifest lists" in done.err
 
 
-def test_files_that_belong_to_another_student_fail_the_gate_though_every_hash_holds(run: Path, cli: Cli) -> None:
+def test_files_that_belong_to_another_student_fail_the_gate_though_every_hash_holds(run: Path, cli: "Cli") -> None:
     save_other_student(run / "colours.safetensors")
     manifest = read(run / "manifest.json")
     manifest["files"]["colours.safetensors"]["sha256"] = sha256_of(run / "colours.safetensors")
@@ -220,7 +205,7 @@ def save_other_student(path: Path) -> None:
     save_student(replace(student, sha256=""), path)
 
 
-def test_inspect_tells_what_is_in_the_file(exported: Exported, cli: Cli) -> None:
+def test_inspect_tells_what_is_in_the_file(exported: "Exported", cli: "Cli") -> None:
     done = cli("inspect", exported.folder / INT8, "--json")
     assert done.code == 0, done.err
     facts = done.json
@@ -234,14 +219,14 @@ def test_inspect_tells_what_is_in_the_file(exported: Exported, cli: Cli) -> None
     assert contract == PreprocessContract(input_size=(64, 64), heatmap_stride=8)
 
 
-def test_inspect_has_a_page_for_people(exported: Exported, cli: Cli) -> None:
+def test_inspect_has_a_page_for_people(exported: "Exported", cli: "Cli") -> None:
     done = cli("inspect", exported.folder / INT8)
     assert done.code == 0, done.err
     assert "CONV_2D x" in done.out
     assert "delegate XNNPACK:" in done.out
 
 
-def test_diff_tells_runs_and_files_apart(exported: Exported, run: Path, tmp_path: Path, cli: Cli) -> None:
+def test_diff_tells_runs_and_files_apart(exported: "Exported", run: Path, tmp_path: Path, cli: "Cli") -> None:
     assert cli("diff", exported.folder, run).out == "nothing differs\n"
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     report["artifacts"][0]["macs"] += 1
@@ -255,7 +240,9 @@ def test_diff_tells_runs_and_files_apart(exported: Exported, run: Path, tmp_path
         assert cli("diff", *pair).code == 2
 
 
-def test_predict_finds_the_joints_and_draws_them(exported: Exported, people: Path, tmp_path: Path, cli: Cli) -> None:
+def test_predict_finds_the_joints_and_draws_them(
+    exported: "Exported", people: Path, tmp_path: Path, cli: "Cli"
+) -> None:
     picture, drawn = people / "images" / "2.png", tmp_path / "drawn.png"
     done = cli("predict", exported.folder / INT8, picture, "-o", drawn, "--json")
     assert done.code == 0, done.err
@@ -268,7 +255,7 @@ def test_predict_finds_the_joints_and_draws_them(exported: Exported, people: Pat
     assert (before != after).any()
 
 
-def test_evaluate_scores_student_and_artifact_alike(exported: Exported, people: Path, cli: Cli) -> None:
+def test_evaluate_scores_student_and_artifact_alike(exported: "Exported", people: Path, cli: "Cli") -> None:
     scores = {}
     for name in ("colours.safetensors", FLOAT):
         done = cli("evaluate", exported.folder / name, "--data", people, "--json")
@@ -287,7 +274,7 @@ def test_evaluate_scores_student_and_artifact_alike(exported: Exported, people: 
     assert metrics[0]["pckh@0.5"] > 0.9
 
 
-def test_a_dry_run_says_what_would_be_done_and_writes_nothing(student_file: Path, tmp_path: Path, cli: Cli) -> None:
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(student_file: Path, tmp_path: Path, cli: "Cli") -> None:
     done = cli("export", student_file, "-f", "all", "-p", "fp16,w8a8", "-o", tmp_path / "out", "--dry-run")
     assert done.code == 0, done.err
     assert "tflite fp16" in done.out
@@ -295,7 +282,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(student_file: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fuse_writes_a_certificate_and_replaces_only_its_own(student_file: Path, tmp_path: Path, cli: Cli) -> None:
+def test_fuse_writes_a_certificate_and_replaces_only_its_own(student_file: Path, tmp_path: Path, cli: "Cli") -> None:
     output = tmp_path / "fused"
     done = cli("fuse", student_file, "-o", output, "--json")
     assert done.code == 0, done.err
@@ -309,7 +296,7 @@ def test_fuse_writes_a_certificate_and_replaces_only_its_own(student_file: Path,
     assert {p.name for p in output.iterdir()} == {"fusion.json", "colours_fused.safetensors"}
 
 
-def test_fuse_takes_any_exported_program_and_writes_one(tmp_path: Path, cli: Cli) -> None:
+def test_fuse_takes_any_exported_program_and_writes_one(tmp_path: Path, cli: "Cli") -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU()).eval()
     picture = torch.randn(1, 2, 9, 8)
     save_program(torch.export.export(network, (picture,)), tmp_path / "network.pt2")
@@ -324,7 +311,7 @@ def test_fuse_takes_any_exported_program_and_writes_one(tmp_path: Path, cli: Cli
     assert (done.code, "nothing was fused" in done.out) == (0, True)
 
 
-def test_fuse_says_what_is_wrong_with_a_program(tmp_path: Path, cli: Cli) -> None:
+def test_fuse_says_what_is_wrong_with_a_program(tmp_path: Path, cli: "Cli") -> None:
     train = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.BatchNorm2d(4))
     save_program(torch.export.export(train, (torch.randn(2, 2, 9, 8),)), tmp_path / "train.pt2")
     done = cli("fuse", tmp_path / "train.pt2", "-o", tmp_path / "out")
@@ -332,7 +319,7 @@ def test_fuse_says_what_is_wrong_with_a_program(tmp_path: Path, cli: Cli) -> Non
     assert not (tmp_path / "out").exists()
 
 
-def test_fuse_exits_3_where_the_certificate_fails(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fuse_exits_3_where_the_certificate_fails(tmp_path: Path, cli: "Cli", monkeypatch: pytest.MonkeyPatch) -> None:
     """The rewrite is broken on purpose: norms are dropped instead of folded."""
     monkeypatch.setattr("lspdmobile.fusion.views.scaled", lambda linear, _scale, _shift: linear)
     network = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.BatchNorm2d(4)).eval()
@@ -350,7 +337,7 @@ def few_presets(tiny_config: LspdConfig, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.usefixtures("few_presets")
-def test_students_lists_every_preset_with_its_cost(cli: Cli) -> None:
+def test_students_lists_every_preset_with_its_cost(cli: "Cli") -> None:
     done = cli("students", "--json")
     assert done.code == 0, done.err
     rows = {row["name"]: row for row in done.json}
@@ -363,13 +350,13 @@ def test_students_lists_every_preset_with_its_cost(cli: Cli) -> None:
 
 
 @pytest.mark.slow
-def test_students_lists_all_presets(cli: Cli) -> None:
+def test_students_lists_all_presets(cli: "Cli") -> None:
     rows = {row["name"]: row for row in cli("students", "--json").json}
     assert rows.keys() >= PRESETS.keys()
     assert rows["ldcrn-coco"]["params"] == 7_894_897
 
 
-def test_doctor_speaks_json(cli: Cli) -> None:
+def test_doctor_speaks_json(cli: "Cli") -> None:
     done = cli("doctor", "--json")
     assert done.code in (0, 5)
     assert set(done.json["formats"]) == {"coreml", "tflite", "executorch"}
@@ -379,7 +366,7 @@ def test_doctor_speaks_json(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("few_presets")
-def test_tables_are_for_people(cli: Cli, exported: Exported) -> None:
+def test_tables_are_for_people(cli: "Cli", exported: "Exported") -> None:
     assert "lspd-s" in cli("students").out
     assert "tflite" in cli("doctor").out
     done = cli("verify", exported.folder)
@@ -389,7 +376,7 @@ def test_tables_are_for_people(cli: Cli, exported: Exported) -> None:
 
 
 def test_the_jitter_of_an_artifact_is_told_beside_its_students(
-    exported: Exported, people: Path, tmp_path: Path, cli: Cli
+    exported: "Exported", people: Path, tmp_path: Path, cli: "Cli"
 ) -> None:
     student, frames = exported.folder / "colours.safetensors", people / "images"
     done = cli("jitter", student, exported.folder / INT8, frames, "--json")

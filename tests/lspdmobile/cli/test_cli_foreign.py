@@ -3,30 +3,21 @@
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import nn
 
+if TYPE_CHECKING:
+    from tests.lspdmobile.cli.conftest import Cli, Done
+
+
 SIZE = 96
 ROOM = 60  # points: eight pictures of which none changes leave room for 37, for more where some do
 MODULE = Path(__file__).with_name("colours_of_mine.py")
 OUTPUTS = {"heatmap": "", "simcc": 'outputs = ["across", "down"]', "regression": ""}
-
-
-class Done(Protocol):
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-    json: Any
-
-
-Cli = Callable[..., Done]
 
 
 def built(**arguments: Any) -> nn.Module:
@@ -68,20 +59,20 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, 
     return found
 
 
-def exported(cli: Cli, source: object, contract: Path, people: Path, output: Path, *more: object) -> Done:
+def exported(cli: "Cli", source: object, contract: Path, people: Path, output: Path, *more: object) -> "Done":
     """Export with the test's pictures."""
     pictures = ("--data", people, "--calib", people, "--methods", "none")
     return cli("export", source, "--contract", contract, *pictures, "-o", output, "--json", *more)
 
 
-def reasons(done: Done) -> list[str]:
+def reasons(done: "Done") -> list[str]:
     """Say why an export failed."""
     return [reason for a in done.json["artifacts"] for reason in a["reasons"]] if done.out else [done.err]
 
 
 @pytest.mark.parametrize("head", OUTPUTS)
 def test_a_program_is_exported_verified_and_evaluated(
-    head: str, cli: Cli, programs: dict[str, tuple[Path, Path]], people: Path, tmp_path: Path
+    head: str, cli: "Cli", programs: dict[str, tuple[Path, Path]], people: Path, tmp_path: Path
 ) -> None:
     program, contract = programs[head]
     run = tmp_path / "run"
@@ -107,7 +98,7 @@ def test_a_program_is_exported_verified_and_evaluated(
 @pytest.mark.slow
 @pytest.mark.parametrize("head", OUTPUTS)
 def test_a_program_becomes_every_file(
-    head: str, cli: Cli, programs: dict[str, tuple[Path, Path]], people: Path, tmp_path: Path
+    head: str, cli: "Cli", programs: dict[str, tuple[Path, Path]], people: Path, tmp_path: Path
 ) -> None:
     """In int8 the divisor of the regression head is rounded to 0 in places: docs/bring_your_own.md."""
     program, contract = programs[head]
@@ -119,7 +110,7 @@ def test_a_program_becomes_every_file(
 
 
 def test_a_state_dict_and_its_factory_give_the_same_files(
-    cli: Cli,
+    cli: "Cli",
     programs: dict[str, tuple[Path, Path]],
     people: Path,
     tmp_path: Path,
@@ -144,7 +135,7 @@ def test_a_state_dict_and_its_factory_give_the_same_files(
     assert cli("verify", tmp_path / "a").code == 0
 
 
-def test_another_skeleton_is_judged_by_its_own_names(cli: Cli, people: Path, tmp_path: Path) -> None:
+def test_another_skeleton_is_judged_by_its_own_names(cli: "Cli", people: Path, tmp_path: Path) -> None:
     """Three joints with names of their own; labels that name the same ones are found by name."""
     program = tmp_path / "dots.pt2"
     torch.export.save(torch.export.export(built(keypoints=3), (torch.zeros(1, 3, SIZE, SIZE),)), program)
@@ -171,7 +162,7 @@ def test_another_skeleton_is_judged_by_its_own_names(cli: Cli, people: Path, tmp
 
 
 def test_several_students_are_exported_in_one_go(
-    cli: Cli, student_file: Path, programs: dict[str, tuple[Path, Path]], people: Path, tmp_path: Path
+    cli: "Cli", student_file: Path, programs: dict[str, tuple[Path, Path]], people: Path, tmp_path: Path
 ) -> None:
     first = tmp_path / "first"
     assert exported(cli, *programs["heatmap"], people, first, "-f", "tflite", "-p", "fp32").code == 0
@@ -191,7 +182,7 @@ def test_several_students_are_exported_in_one_go(
 
 
 def test_what_stops_one_student_does_not_stop_the_others(
-    cli: Cli, student_file: Path, people: Path, tmp_path: Path, programs: dict[str, tuple[Path, Path]]
+    cli: "Cli", student_file: Path, people: Path, tmp_path: Path, programs: dict[str, tuple[Path, Path]]
 ) -> None:
     from lspdmobile.opening import open_student, write_student
 

@@ -7,39 +7,23 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.lspdmobile.cli.conftest import Cli, World
+
 
 ROOT = Path(__file__).parents[3]
 USAGE = 2
 INTERRUPTED = 130
 
 
-class Done(Protocol):
-    """A finished command."""
-
-    code: int
-
-
-class World(Protocol):
-    """See the fixture ``world``."""
-
-    folder: Path
-    output: Path
-
-    def export(self, *more: object) -> list[object]:
-        """Give the arguments of a small export."""
-
-    def tree(self) -> dict[str, str]:
-        """Hash every file, hidden ones too; folders are listed as well."""
-
-
-Cli = Callable[..., Done]
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
-def started(start_process: Start, world: World) -> tuple["subprocess.Popen[str]", Path]:
+def started(start_process: Start, world: "World") -> tuple["subprocess.Popen[str]", Path]:
     """Start an export as a process and wait until it is at work; give it and its hidden folder."""
     process = start_process(*world.export("-p", "fp32"))
     end = time.monotonic() + 300
@@ -53,7 +37,7 @@ def started(start_process: Start, world: World) -> tuple["subprocess.Popen[str]"
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_nothing(sent: signal.Signals, world: World, start_process: Start) -> None:
+def test_an_interrupt_leaves_nothing(sent: signal.Signals, world: "World", start_process: Start) -> None:
     before = world.tree()
     process, _ = started(start_process, world)
     process.send_signal(sent)
@@ -96,7 +80,7 @@ def test_an_interrupt_that_a_library_swallows_stops_at_the_next_step(sent: str, 
     assert (done.returncode, done.stderr) == (INTERRUPTED, "error: interrupted; nothing half-made was left behind\n")
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next(world: World, start_process: Start, cli: Cli) -> None:
+def test_what_a_killed_run_left_is_removed_by_the_next(world: "World", start_process: Start, cli: "Cli") -> None:
     before = world.tree()
     process, hidden = started(start_process, world)
     process.kill()

@@ -1,34 +1,18 @@
 """``export --jobs``: the same files, sooner."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lspdmobile.artifact import sha256_of
 
-
-class Done(Protocol):
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-    json: Any
-
-
-class Exported(Protocol):
-    """A run folder."""
-
-    folder: Path
-
-
-Cli = Callable[..., Done]
+if TYPE_CHECKING:
+    from tests.lspdmobile.cli.conftest import Cli, Exported
 
 
 @pytest.mark.slow
-def test_files_are_the_same_to_the_byte(cli: Cli, exported: Exported, people: Path, tmp_path: Path) -> None:
+def test_files_are_the_same_to_the_byte(cli: "Cli", exported: "Exported", people: Path, tmp_path: Path) -> None:
     arguments = ["export", exported.folder / "colours.safetensors", "-f", "all", "-p", "fp32,w8a8", "--max-drop", 40]
     arguments += ["--data", people, "--calib", people]
 

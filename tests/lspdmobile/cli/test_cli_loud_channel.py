@@ -1,40 +1,21 @@
 """A student with one channel far louder than the rest: int8 loses it; ``--repair`` and ``--methods`` mend the files."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from lspdmobile.report.manifest import file_entries
 
+if TYPE_CHECKING:
+    from tests.lspdmobile.cli.conftest import Cli, World
+
+
 BAD_INPUT, GATE_FAILED = 2, 3
 ROOM = 40  # points: eight pictures of which none changes leave room for 37
 LOUDNESS = 3000.0
-
-
-class Done(Protocol):
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-    json: Any
-
-
-class World(Protocol):
-    """See the fixture ``world``."""
-
-    people: Path
-    output: Path
-
-    def rewrite(self, change: Callable[[dict[str, torch.Tensor], dict[str, Any]], None]) -> Path:
-        """Write a copy of the student whose tensors or header were changed."""
-
-
-Cli = Callable[..., Done]
 
 
 def one_loud_channel(tensors: dict[str, torch.Tensor], _: dict[str, Any]) -> None:
@@ -45,14 +26,16 @@ def one_loud_channel(tensors: dict[str, torch.Tensor], _: dict[str, Any]) -> Non
 
 
 @pytest.fixture
-def loud(world: World) -> list[object]:
+def loud(world: "World") -> list[object]:
     """Give the arguments of an int8 export of that student."""
     arguments = ["-f", "tflite,executorch", "-p", "w8a8", "--data", world.people, "--calib", world.people]
     arguments += ["--methods", "none", "--max-drop", ROOM]
     return ["export", world.rewrite(one_loud_channel), *arguments, "-o", world.output]
 
 
-def test_repair_names_the_channel_and_keeps_two_operators_in_float(loud: list[object], cli: Cli, world: World) -> None:
+def test_repair_names_the_channel_and_keeps_two_operators_in_float(
+    loud: list[object], cli: "Cli", world: "World"
+) -> None:
     done = cli(*loud, "--repair", "--json")
     assert done.code == 0, done.out
     (repair,) = done.json["repairs"]
@@ -70,7 +53,7 @@ def test_repair_names_the_channel_and_keeps_two_operators_in_float(loud: list[ob
     assert cli("verify", world.output).code == 0
 
 
-def test_equalization_mends_what_the_gate_refuses(loud: list[object], world: World, cli: Cli) -> None:
+def test_equalization_mends_what_the_gate_refuses(loud: list[object], world: "World", cli: "Cli") -> None:
     refused = cli(*loud, "--json")
     assert refused.code == GATE_FAILED
     assert [artifact["verdict"] for artifact in refused.json["artifacts"]] == ["fail"] * 2
@@ -104,7 +87,7 @@ def _list_the_weights(run: Path) -> None:
     (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def test_an_unknown_method_is_refused(student_file: Path, tmp_path: Path, cli: Cli) -> None:
+def test_an_unknown_method_is_refused(student_file: Path, tmp_path: Path, cli: "Cli") -> None:
     done = cli("export", student_file, "--methods", "rounding,prayer", "-o", tmp_path / "run")
     assert done.code == BAD_INPUT
     assert "unknown method 'prayer': choose from equalization" in done.err

@@ -1,37 +1,17 @@
 """A student whose middle is too loud for float16: found, and mended by ``--repair``."""
 
 import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
+if TYPE_CHECKING:
+    from tests.lspdmobile.cli.conftest import Cli, World
+
+
 GATE_FAILED = 3
 LOUDNESS = 1e6
-
-
-class Done(Protocol):
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-    json: Any
-
-
-class World(Protocol):
-    """See the fixture ``world``."""
-
-    people: Path
-    output: Path
-
-    def rewrite(self, change: Callable[[dict[str, torch.Tensor], dict[str, Any]], None]) -> Path:
-        """Write a copy of the student whose tensors or header were changed."""
-
-
-Cli = Callable[..., Done]
 
 
 def louder(tensors: dict[str, torch.Tensor], _: dict[str, Any]) -> None:
@@ -42,13 +22,13 @@ def louder(tensors: dict[str, torch.Tensor], _: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def loud(world: World) -> list[object]:
+def loud(world: "World") -> list[object]:
     """Give the arguments of an export of the loud student to Core ML."""
     arguments = ["-f", "coreml", "-p", "fp32,fp16", "--data", world.people, "--calib", world.people]
     return ["export", world.rewrite(louder), *arguments, "-o", world.output]
 
 
-def test_float16_that_overflows_fails_and_says_how_to_mend_it(loud: list[object], cli: Cli) -> None:
+def test_float16_that_overflows_fails_and_says_how_to_mend_it(loud: list[object], cli: "Cli") -> None:
     done = cli(*loud)
     assert done.code == GATE_FAILED
     assert "coreml fp16: float16 arithmetic loses in conv 'conv2d_cast_fp16': " in done.out
@@ -57,7 +37,7 @@ def test_float16_that_overflows_fails_and_says_how_to_mend_it(loud: list[object]
     assert done.out.count("not what the Neural Engine") == 1
 
 
-def test_repair_keeps_in_float32_what_float16_would_lose(loud: list[object], cli: Cli, world: World) -> None:
+def test_repair_keeps_in_float32_what_float16_would_lose(loud: list[object], cli: "Cli", world: "World") -> None:
     done = cli(*loud, "--repair")
     assert done.code == 0, done.out + done.err
     report = json.loads((world.output / "report.json").read_text(encoding="utf-8"))
@@ -78,7 +58,7 @@ def test_repair_keeps_in_float32_what_float16_would_lose(loud: list[object], cli
     _inspect_says_what_float16_would_lose(cli, world)
 
 
-def _inspect_says_what_float16_would_lose(cli: Cli, world: World) -> None:
+def _inspect_says_what_float16_would_lose(cli: "Cli", world: "World") -> None:
     """Look into the files of the repaired run."""
     (whole,), (half,) = (list(world.output.glob(f"*_{kind}.mlpackage")) for kind in ("float32", "float16"))
     found = cli("inspect", whole, "--float16", "--data", world.people, "--json").json["float16"]
@@ -90,7 +70,7 @@ def _inspect_says_what_float16_would_lose(cli: Cli, world: World) -> None:
     assert "float16" not in cli("inspect", half, "--json").json
 
 
-def test_repair_reaches_the_core_ml_program_inside_a_pte(cli: Cli, world: World) -> None:
+def test_repair_reaches_the_core_ml_program_inside_a_pte(cli: "Cli", world: "World") -> None:
     arguments = ["-f", "executorch", "--backend", "coreml", "-p", "fp16", "--data", world.people]
     done = cli("export", world.rewrite(louder), *arguments, "--calib", world.people, "-o", world.output, "--repair")
     assert done.code == 0, done.out + done.err

@@ -5,19 +5,17 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.lspdmobile.cli.conftest import Exported
+
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 JOINTS = 14
 PICTURES = 8
-
-
-class Exported(Protocol):
-    """A run folder."""
-
-    folder: Path
 
 
 def read(path: Path) -> Any:
@@ -25,7 +23,7 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_the_report_says_where_bytes_work_and_drift_are(exported: Exported) -> None:
+def test_the_report_says_where_bytes_work_and_drift_are(exported: "Exported") -> None:
     report = read(exported.folder / "report.json")
     fusion = report["fusion"]
     assert sum(layer["macs"] for layer in fusion["layers"]) == fusion["macs"]
@@ -39,13 +37,13 @@ def test_the_report_says_where_bytes_work_and_drift_are(exported: Exported) -> N
         assert parity["drift_px"]["worst_joint"] in parity["per_joint_drift_px"]
 
 
-def test_the_report_has_the_ranges_of_the_plan(exported: Exported) -> None:
+def test_the_report_has_the_ranges_of_the_plan(exported: "Exported") -> None:
     (ranges,) = read(exported.folder / "report.json")["ranges"]
     plan = next(each for each in read(exported.folder / "plan.json")["plans"] if each["precision"] == "w8a8")
     assert ranges == {"artifacts": ["tflite w8a8"], "ranges": plan["ranges"]}
 
 
-def test_the_page_the_summary_and_the_model_card_are_of_this_run(exported: Exported) -> None:
+def test_the_page_the_summary_and_the_model_card_are_of_this_run(exported: "Exported") -> None:
     page, summary, card = (
         (exported.folder / name).read_text(encoding="utf-8") for name in ("report.html", "report.md", "MODEL_CARD.md")
     )
@@ -60,7 +58,7 @@ def test_the_page_the_summary_and_the_model_card_are_of_this_run(exported: Expor
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (apt install chromium)")
-def test_the_page_of_a_run_opens_in_a_browser(exported: Exported, tmp_path: Path) -> None:
+def test_the_page_of_a_run_opens_in_a_browser(exported: "Exported", tmp_path: Path) -> None:
     assert CHROMIUM is not None
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
     page = (exported.folder / "report.html").as_uri()

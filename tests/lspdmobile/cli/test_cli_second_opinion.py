@@ -1,10 +1,9 @@
 """``verify --executor``: what other kernels make of a run's files."""
 
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,26 +11,11 @@ import pytest
 from converters.tflite import execute
 from lspdmobile.second_opinions import Witness, parse_witnesses
 
-
-class Done(Protocol):
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-    json: Any
+if TYPE_CHECKING:
+    from tests.lspdmobile.cli.conftest import Cli, Exported
 
 
-class Exported(Protocol):
-    """A run folder."""
-
-    folder: Path
-
-
-Cli = Callable[..., Done]
-
-
-def test_reference_kernels_agree_with_the_files_of_a_sound_run(cli: Cli, exported: Exported) -> None:
+def test_reference_kernels_agree_with_the_files_of_a_sound_run(cli: "Cli", exported: "Exported") -> None:
     done = cli("verify", exported.folder, "--executor", "litert-reference", "--json")
 
     assert done.code == 0, done.err
@@ -44,7 +28,9 @@ def test_reference_kernels_agree_with_the_files_of_a_sound_run(cli: Cli, exporte
         assert artifact["executed_by"] != opinion["executed_by"]
 
 
-def test_executors_that_disagree_are_reported(cli: Cli, exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_executors_that_disagree_are_reported(
+    cli: "Cli", exported: "Exported", monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The plain loops are given pictures upside down."""
     usual = execute.LiteRtExecutor.heatmaps
 
@@ -62,14 +48,14 @@ def test_executors_that_disagree_are_reported(cli: Cli, exported: Exported, monk
 
 
 @pytest.mark.skipif(find_spec("tensorflow") is not None, reason="the tensorflow extra is installed")
-def test_an_absent_tensorflow(cli: Cli, exported: Exported) -> None:
+def test_an_absent_tensorflow(cli: "Cli", exported: "Exported") -> None:
     done = cli("verify", exported.folder, "--executor", "tensorflow")
 
     assert done.code == 5
     assert "pip install 'lspdmobile[tensorflow]'" in done.err
 
 
-def test_a_witness_with_nothing_to_be_asked_about(cli: Cli, exported: Exported) -> None:
+def test_a_witness_with_nothing_to_be_asked_about(cli: "Cli", exported: "Exported") -> None:
     done = cli("verify", exported.folder, "--executor", "portable")
 
     assert (done.code, done.out) == (2, "")
@@ -77,7 +63,7 @@ def test_a_witness_with_nothing_to_be_asked_about(cli: Cli, exported: Exported) 
 
 
 @pytest.mark.parametrize("text", ["tenserflow", "", "portable,nothing"])
-def test_an_unknown_witness(cli: Cli, exported: Exported, text: str) -> None:
+def test_an_unknown_witness(cli: "Cli", exported: "Exported", text: str) -> None:
     done = cli("verify", exported.folder, "--executor", text)
 
     assert (done.code, done.out) == (2, "")
@@ -90,7 +76,7 @@ def test_names_are_read_once_and_in_their_order() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "darwin", reason="a Mac runs Core ML itself")
-def test_portable_kernels_agree_with_xnnpack(cli: Cli, exported: Exported, people: Path, tmp_path: Path) -> None:
+def test_portable_kernels_agree_with_xnnpack(cli: "Cli", exported: "Exported", people: Path, tmp_path: Path) -> None:
     student, run = exported.folder / "colours.safetensors", tmp_path / "run"
     arguments = ["-f", "executorch", "-p", "fp32,w8a8", "--data", people, "--calib", people, "--max-drop", 40]
     assert cli("export", student, *arguments, "-o", run).code == 0

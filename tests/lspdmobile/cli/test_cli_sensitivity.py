@@ -1,9 +1,8 @@
 """``lspdmobile sensitivity``: a planted loud channel is named first; nothing known is measured again."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -17,31 +16,12 @@ from lspdmobile.student import load_student
 from quantization.calibrate import calibrate
 from quantization.mixed import MixedNetwork
 
+if TYPE_CHECKING:
+    from tests.lspdmobile.cli.conftest import Cli, World
+
+
 BAD_INPUT = 2
 LOUDNESS = 3000.0
-
-
-class Done(Protocol):
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-    json: Any
-
-
-class World(Protocol):
-    """See the fixture ``world``."""
-
-    folder: Path
-    people: Path
-    output: Path
-
-    def rewrite(self, change: Callable[[dict[str, torch.Tensor], dict[str, Any]], None]) -> Path:
-        """Write a copy of the student whose tensors or header were changed."""
-
-
-Cli = Callable[..., Done]
 
 
 def one_loud_channel(tensors: dict[str, torch.Tensor], _: dict[str, Any]) -> None:
@@ -52,13 +32,15 @@ def one_loud_channel(tensors: dict[str, torch.Tensor], _: dict[str, Any]) -> Non
 
 
 @pytest.fixture
-def loud(world: World) -> list[object]:
+def loud(world: "World") -> list[object]:
     """Give the arguments of a look at that student."""
     pictures = ["--data", world.people, "--calib", world.people]
     return ["sensitivity", world.rewrite(one_loud_channel), *pictures, "--methods", "none"]
 
 
-def test_the_loud_channel_is_named_first_and_costs_what_it_costs(loud: list[object], cli: Cli, world: World) -> None:
+def test_the_loud_channel_is_named_first_and_costs_what_it_costs(
+    loud: list[object], cli: "Cli", world: "World"
+) -> None:
     done = cli(*loud, "-o", world.output, "--json")
     assert done.code == 0, done.err
     found = done.json
@@ -79,7 +61,7 @@ def test_the_loud_channel_is_named_first_and_costs_what_it_costs(loud: list[obje
 
 
 def test_what_is_known_is_not_measured_again_and_threads_change_nothing(
-    loud: list[object], cli: Cli, world: World
+    loud: list[object], cli: "Cli", world: "World"
 ) -> None:
     look = [*loud, "-o", world.output, "--json"]
     first = cli(*look, "--top", "2", "--jobs", "1").json
@@ -97,7 +79,7 @@ def test_what_is_known_is_not_measured_again_and_threads_change_nothing(
     assert (fresh["drop"], fresh["key"]) == (second["drop"], second["key"])
 
 
-def test_other_labels_are_measured_anew_with_overwrite(loud: list[object], cli: Cli, world: World) -> None:
+def test_other_labels_are_measured_anew_with_overwrite(loud: list[object], cli: "Cli", world: "World") -> None:
     look = [*loud, "--no-metric", "-o", world.output, "--json"]
     before = cli(*look).json
     _move_a_label(world)
@@ -106,7 +88,7 @@ def test_other_labels_are_measured_anew_with_overwrite(loud: list[object], cli: 
     assert after["parts"] == before["parts"], "screening needs no labels"
 
 
-def _move_a_label(world: World, *, back: bool = False) -> None:
+def _move_a_label(world: "World", *, back: bool = False) -> None:
     labels = world.people / "annotations" / "person_keypoints_val.json"
     moved = json.loads(labels.read_text(encoding="utf-8"))
     for note in moved["annotations"]:
@@ -114,7 +96,9 @@ def _move_a_label(world: World, *, back: bool = False) -> None:
     labels.write_text(json.dumps(moved), encoding="utf-8")
 
 
-def test_a_folder_of_something_else_and_a_damaged_file_are_refused(loud: list[object], cli: Cli, world: World) -> None:
+def test_a_folder_of_something_else_and_a_damaged_file_are_refused(
+    loud: list[object], cli: "Cli", world: "World"
+) -> None:
     folder = world.folder / "thesis"
     folder.mkdir()
     (folder / "chapter.txt").write_text("mine", encoding="utf-8")
@@ -128,7 +112,7 @@ def test_a_folder_of_something_else_and_a_damaged_file_are_refused(loud: list[ob
     assert "sensitivity.json: not JSON" in done.err
 
 
-def test_blocks_alone_without_the_metric(loud: list[object], cli: Cli) -> None:
+def test_blocks_alone_without_the_metric(loud: list[object], cli: "Cli") -> None:
     done = cli(*loud, "--granularity", "block", "--no-metric", "--json")
     assert done.code == 0
     assert {part["kind"] for part in done.json["parts"]} == {"block"}
@@ -140,7 +124,7 @@ def test_blocks_alone_without_the_metric(loud: list[object], cli: Cli) -> None:
 
 
 def test_the_table_shows_what_matters_and_why_and_pictures_are_enough(
-    loud: list[object], cli: Cli, world: World
+    loud: list[object], cli: "Cli", world: "World"
 ) -> None:
     look = ["sensitivity", loud[1], "--calib", world.people, "--data", world.people / "images"]
     look += ["--methods", "none", "-o", world.output]
