@@ -1,12 +1,12 @@
 """Export with parity beside the same job done by each library's own documented script, one after the other.
 
-    python benchmarks/naive_export.py [--student lspd-s] [--rounds 1] [--json]
+    python benchmarks/naive_export.py [--student lspd-s] [--rounds 1] [--jobs 2] [--json]
 
 The job: fp32 and w8a8 files of all three formats, calibrated on the bundled 128 pictures, and their PCK beside the
 float student's on 200 pictures. The scripts (``tool_defaults.py``) are a process per library, as somebody would run
 them; each runs the float student once. Core ML's judges nothing, since nothing of Apple's runs here, which is in its
-favour. Ours is ``lspdmobile export --methods none``, which also fuses, compares with the plan, and writes reports. Both
-take turns in one run; a round is one of each.
+favour. Ours is ``lspdmobile export --methods none --jobs 2``, which also fuses, compares with the
+plan, and writes reports. Both take turns in one run; a round is one of each.
 """
 
 import argparse
@@ -120,6 +120,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     """Time both ways in turns."""
     ours = [sys.executable, "-m", "lspdmobile", "export", options.student, "-f", "all", "-p", "fp32,w8a8"]
     ours += ["--methods", "none", "--num-evaluation-samples", str(PICTURES), "--max-drop", "3"]
+    ours += ["--jobs", str(options.jobs)]
     rounds: list[dict[str, dict[str, float]]] = []
     for _ in range(options.rounds):
         with tempfile.TemporaryDirectory() as folder:
@@ -153,6 +154,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Export beside the libraries' own scripts.")
     parser.add_argument("--student", default="lspd-s", help="bundled name or checkpoint")
     parser.add_argument("--rounds", type=int, default=1, help="of each way, in turns")
+    parser.add_argument("--jobs", type=int, default=2, help="of lspdmobile export")
     parser.add_argument("--script", choices=LIBRARIES, help="be one library's script")
     parser.add_argument("--into", type=Path, help="where that writes")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
