@@ -16,7 +16,7 @@ from lspdmobile import __version__
 from lspdmobile.artifact import Executor
 from lspdmobile.errors import BadInputError, ConversionError, EnvironmentLacksError
 
-__all__ = ["CoreMlExecutor", "MilExecutor", "open_executor", "picture_to_heatmaps"]
+__all__ = ["CoreMlExecutor", "MilExecutor", "decodes", "open_executor", "picture_to_heatmaps"]
 
 
 def open_executor(path: Path, *, threads: int = 1) -> Executor:
