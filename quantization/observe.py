@@ -19,6 +19,7 @@ from torch.fx import GraphModule, Node
 from lspdmobile.choices import Estimator
 from lspdmobile.errors import BadInputError
 from quantization.estimators import holding_zero
+from quantization.fixed import fixed_range
 from quantization.histogram import Histogram
 from quantization.plan import Estimation
 
@@ -43,8 +44,8 @@ class Seen:
     """One tensor over all pictures.
 
     Attributes:
-        lows, highs: Smallest and largest value in each share of the pictures ``[SHARES]``; plus and minus infinity
-            in a share without a picture.
+        lows, highs: Smallest and largest value in each share of the pictures ``[SHARES]``, or the ends of the grid
+            where that is fixed; plus and minus infinity in a share without a picture.
         averaged: Moving averages of the pictures' smallest and largest values, where asked for.
         histogram: Of all values, where asked for and the tensor's range is for the estimator to choose.
     """
@@ -103,6 +104,7 @@ class _Recorder(nn.Module):
         self.picture = 0
         self._nodes = nodes
         self._chosen = [node in chosen for node in nodes]
+        self._fixed = [fixed_range(node) for node in nodes]
         self._estimation = estimation
         self._averages = estimation.estimator is Estimator.MOVING_AVERAGE
         self._counts = estimation.estimator in _HISTOGRAMS
@@ -119,10 +121,11 @@ class _Recorder(nn.Module):
         low, high = float(smallest), float(largest)
         if not (math.isfinite(low) and math.isfinite(high)):
             self._refuse(self._nodes[index])
-        share = self.picture % SHARES
+        fixed, share = self._fixed[index], self.picture % SHARES
+        low, high = fixed or (low, high)
         self._lows[index, share] = min(low, self._lows[index, share])
         self._highs[index, share] = max(high, self._highs[index, share])
-        if self._chosen[index]:
+        if self._chosen[index] and fixed is None:
             self._estimate(value, index, low, high)
 
     def seen(self) -> dict[str, Seen]:

@@ -28,7 +28,10 @@ _ORDERS: Final = {
 
 
 def check_layers(path: Path, graphs: tuple[XnnGraph, ...], layers: "Mapping[str, IntegerLayer]") -> None:
-    """Compare every integer layer of a file with the plan's; both are in program order.
+    """Compare every integer layer of a file with the plan's.
+
+    Both are in program order, but branches that lie in several graphs may have changed places: a layer is that node
+    which holds its numbers, and only what is left over is taken in order.
 
     Args:
         path: For messages.
@@ -42,12 +45,25 @@ def check_layers(path: Path, graphs: tuple[XnnGraph, ...], layers: "Mapping[str,
     if len(nodes) != len(layers):
         message = f"{path}: holds {len(nodes)} integer layers where the plan has {len(layers)}"
         raise ConversionError(message)
-    pairs = zip(nodes, layers.items(), strict=True)
-    faults = [f"{name} has {fault}" for node, (name, layer) in pairs for fault in _faults(node, layer)]
+    faults = [
+        f"{name} has {fault}" for node, name in _left_over(nodes, layers) for fault in _faults(node, layers[name])
+    ]
     if faults:
         more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
         message = f"{path}: does not hold what the plan says: {faults[0]}{more}"
         raise ConversionError(message)
+
+
+def _left_over(nodes: list[XnnNode], layers: "Mapping[str, IntegerLayer]") -> list[tuple[XnnNode, str]]:
+    """Give the layers whose numbers no node holds, with the nodes that hold no layer's, in program order."""
+    free, missed = list(nodes), list[str]()
+    for name, layer in layers.items():
+        place = next((i for i, node in enumerate(free) if next(_faults(node, layer), None) is None), None)
+        if place is None:
+            missed.append(name)
+        else:
+            del free[place]
+    return list(zip(free, missed, strict=True))
 
 
 def _faults(node: XnnNode, layer: "IntegerLayer") -> Iterator[str]:

@@ -42,6 +42,7 @@ _KEEPS_GRID: Final = PASSES_RANGE_ON | frozenset(
     {"AVERAGE_POOL_2D", "MAX_POOL_2D", "SLICE", "STRIDED_SLICE", "SPLIT", "SPACE_TO_DEPTH", "GATHER", "BROADCAST_TO"}
 )
 _ONE_GRID: Final = frozenset({"CONCATENATION", "MAXIMUM", "MINIMUM", "PACK", "SELECT", "SELECT_V2"})
+_FIXED: Final = frozenset({"LOGISTIC", "SOFTMAX", "TANH"})
 _UNEXPLAINED: Final = "no rule of the quantizer explains it"
 
 
@@ -156,6 +157,8 @@ def _why(
     for result, (other, inputs) in makers.items():
         if other in _ONE_GRID and name in (result, *inputs) and found.get(result, (0.0, 0))[0] == scale:
             return f"{other} has one grid for its inputs and its result {result}"
+    if kind in _FIXED:
+        return f"{kind} has one grid by TFLite's specification"
     if wanted <= _SMALLEST_SCALE:
         return f"the quantizer has no scale below {_SMALLEST_SCALE:g}"
     return _UNEXPLAINED

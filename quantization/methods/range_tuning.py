@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from quantization.affine import AffineGrid
+from quantization.fixed import fixed_range
 from quantization.graph import activation_grids, exported_module, quantized_module
 from quantization.methods.layers import kind_of
 from quantization.plan import QuantizationPlan, TensorRange, Tuning
@@ -242,7 +243,7 @@ def _leaders(program: GraphModule, grids: Mapping[str, AffineGrid]) -> dict[str,
     """Give for each quantized tensor the one that speaks for all that share its range.
 
     A tensor shares the range of what it is interpolated from, and of tensors of the same grid, as the graph has them
-    where an operator (concatenation, pooling) reads and gives one grid.
+    where an operator (concatenation, pooling) reads and gives one grid. Fixed grids are nobody's to move.
     """
     parents: dict[str, str] = {}
 
@@ -251,7 +252,7 @@ def _leaders(program: GraphModule, grids: Mapping[str, AffineGrid]) -> dict[str,
 
     of_grid: dict[AffineGrid, str] = {}
     for node in program.graph.nodes:
-        if node.name in grids:
+        if node.name in grids and fixed_range(node) is None:
             twin = of_grid.setdefault(grids[node.name], node.name)
             parents[node.name] = node.name if twin == node.name else leader(twin)
             source = node.all_input_nodes[0].name if node.all_input_nodes else node.name

@@ -2,12 +2,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from lspdmobile.memory import added_by, input_shape, peak_mb, reset_peak, resident_mb
+from lspdmobile.memory import added_by, input_shape, peak_mb, resident_mb
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process' memory")
 

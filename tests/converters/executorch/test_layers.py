@@ -61,6 +61,23 @@ def test_an_emitted_file_holds_every_layer_of_the_plan(
     assert len(layers) == 19
 
 
+def test_branches_may_lie_in_another_order_than_the_programs(
+    emitted: dict[Precision, Artifact], layers: Mapping[str, IntegerLayer]
+) -> None:
+    """As where an operator between two branches is not delegated."""
+    path = emitted[Precision.W8A8].path
+    program, constants = read_with_constants(path)
+    turned = tuple(
+        replace(graph, nodes=tuple(reversed(graph.nodes))) for graph in xnnpack_graphs(program, path, constants)
+    )
+
+    check_layers(path, turned, layers)
+
+    other = replace(layers[LAYER], bias=layers[LAYER].bias + 1)
+    with pytest.raises(ConversionError, match=rf"{LAYER} has a bias of"):
+        check_layers(path, turned, {**layers, LAYER: other})
+
+
 def test_verify_reads_a_sound_file_back_without_a_fault(emitted: dict[Precision, Artifact], world: "World") -> None:
     path = emitted[Precision.W8A8].path
     assert read_back(path, network=world.network, plan=world.plan, pictures=world.pictures).faults == ()
