@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def request_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Layo
     """Ask for a w8a8 file of the example network with channel shuffle."""
     sys.path.insert(0, str(EXAMPLES))
     try:
-        import networks
+        networks = import_module("networks")
     finally:
         sys.path.remove(str(EXAMPLES))
     torch.manual_seed(0)
