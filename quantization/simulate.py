@@ -19,7 +19,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from lspdmobile.choices import Precision
 from quantization.affine import largest_weight, weight_bits
-from quantization.graph import exported_module, moves_of, picture_of, quantized_module
+from quantization.graph import activation_grids, exported_module, moves_of, picture_of, quantized_module
 from quantization.plan import QuantizationPlan
 
 __all__ = ["IntegerTensor", "Simulation", "layer_weights", "simulation"]
@@ -49,6 +49,7 @@ class Simulation:
     Attributes:
         picture: Name of the tensor that holds the picture.
         moves: Integer tensors that are others with their numbers moved.
+        names: Of the int8 tensors, in program order.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Simulation:
     ) -> None:
         self._interpreter = _Recorder(module, stored, exact, rounded_to=rounded_to, weights=weights or {})
         self.picture, self.moves = picture_of(module), moves_of(module)
+        self.names = tuple(activation_grids(module))
 
     def run(self, picture: Tensor) -> tuple[dict[str, IntegerTensor], Tensor]:
         """Map a picture ``[1, 3, H, W]`` to its int8 activations, by the node each was made from, and its heatmaps."""

@@ -103,7 +103,7 @@ class _Comparison:
         from converters.coreml.mil.program import MilProgram
 
         self._program = MilProgram(program, compute="fp32")
-        self._sources = sources(program, simulated.picture, simulated.moves, planned_name)
+        self._sources = sources(program, simulated.picture, simulated.moves, simulated.names, planned_name)
         self._moves = simulated.moves
         self._integers: dict[str, Tally] = {}
         self._heatmaps = Tally()

@@ -1,6 +1,7 @@
 """Which tensor of the plan each int8 tensor of a package is."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from converters.coreml.mil.package import Operation, Program
@@ -19,6 +20,8 @@ _LINEAR: Final = "linear"
 _MOVES: Final = frozenset(("reshape", "transpose", "expand_dims", "squeeze"))
 """What it carries out on the integers, between ``quantize`` and ``dequantize``."""
 
+_PART: Final = re.compile(r"getitem(_\d+)?")
+
 Makers = Mapping[str, Operation]
 
 
@@ -29,7 +32,11 @@ def given_name(name: str) -> str:
 
 
 def sources(
-    program: Program, picture: str, moves: "Mapping[str, Move]", planned_name: Callable[[str], str] = str
+    program: Program,
+    picture: str,
+    moves: "Mapping[str, Move]",
+    names: Sequence[str] = (),
+    planned_name: Callable[[str], str] = str,
 ) -> dict[str, str]:
     """Give the plan's name of what each ``dequantize`` undoes, by the name of the ``dequantize``'s output.
 
@@ -37,10 +44,11 @@ def sources(
         program: Read from disk.
         picture: The plan's name of the picture.
         moves: Tensors of the plan that are others with their numbers moved.
+        names: Of the plan's int8 tensors, in program order.
         planned_name: Gives the plan's name of a tensor that Core ML Tools was given under another one.
     """
     makers = {value.name: operation for operation in program.operations for value in operation.outputs}
-    inputs = {value.name for value in program.inputs}
+    inputs, given = {value.name for value in program.inputs}, _parts(program, names)
     found: dict[str, str] = {}
     for operation in program.operations:
         quantize, moved = quantize_behind(operation, makers) if operation.kind == "dequantize" else (None, 0)
@@ -49,11 +57,25 @@ def sources(
         name = str(quantize.inputs["input"][0])
         while (cast := makers.get(name)) is not None and cast.kind == "cast":
             name = str(cast.inputs["x"][0])
-        made, source = operation.outputs[0], planned_name(picture if name in inputs else given_name(name))
+        own = given.get(name) or _known(given_name(name), names)
+        made, source = operation.outputs[0], planned_name(picture if name in inputs else own)
         shape = tuple(made.type.shape)
         others = (each for each, move in moves.items() if move.shape == shape and each not in found.values())
         found[made.name] = next((each for each in others if _behind(each, moved, moves) == source), source)
     return found
+
+
+def _parts(program: Program, names: Sequence[str]) -> dict[str, str]:
+    """Give the plan's names of the parts of splits, which Core ML Tools names after the split, if there are as many."""
+    made = [value.name for operation in program.operations if operation.kind == "split" for value in operation.outputs]
+    parts = [name for name in names if _PART.fullmatch(name)]
+    return dict(zip(made, parts, strict=True)) if len(made) == len(parts) else {}
+
+
+def _known(name: str, names: Sequence[str]) -> str:
+    """Take off the number that Core ML Tools adds to a name it has used before."""
+    short = name.rpartition("_")[0]
+    return short if name not in names and short in names else name
 
 
 def quantize_behind(operation: Operation, makers: Makers) -> tuple[Operation | None, int]:

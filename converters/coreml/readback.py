@@ -61,7 +61,8 @@ def _of_activations(
     makers = _makers(program)
     from quantization.graph import moves_of, picture_of
 
-    for made, layer in sources(program, picture_of(module), moves_of(module), planned_name).items():
+    named = sources(program, picture_of(module), moves_of(module), tuple(planned), planned_name)
+    for made, layer in named.items():
         quantize, _ = quantize_behind(makers[made], makers)
         if layer not in planned or quantize is None:
             continue

@@ -12,11 +12,10 @@ from torch import nn
 from torch.fx import GraphModule
 
 import converters
-from converters import executorch, tflite
+from converters import coreml, executorch, tflite
 from lspdmobile.artifact import EmitRequest
 from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.fusion import fuse
-from lspdmobile.memory import input_shape
 from quantization.calibrate import calibrate
 from quantization.fixed import fixed_range
 from quantization.graph import exported_module
@@ -61,8 +60,20 @@ def test_a_tflite_file_holds_the_plan(request_for: Callable[[str, Layout], EmitR
 
     tflite.emit(request)
 
-    pictures = np.random.default_rng(1).normal(size=input_shape((1, *SIZE, 3))).astype(np.float32)
+    pictures = np.random.default_rng(1).normal(size=(1, 3, *SIZE)).astype(np.float32)
     found = tflite.deviation(request.path, network=request.network, plan=request.plan, pictures=pictures)
+    assert found.steps < 0.25
+
+
+def test_a_core_ml_package_holds_the_plan(request_for: Callable[[str, Layout], EmitRequest]) -> None:
+    """Core ML Tools names the parts of a split after the split."""
+    request = request_for("gated.mlpackage", Layout.NCHW)
+
+    coreml.emit(request)
+
+    pictures = np.random.default_rng(1).normal(size=(1, 3, *SIZE)).astype(np.float32)
+    found = coreml.deviation(request.path, network=request.network, plan=request.plan, pictures=pictures)
+    assert not found.faults
     assert found.steps < 0.25
 
 
