@@ -1,8 +1,9 @@
 """Artifacts of several formats made at the same time, a process for each format.
 
 The artifacts of one format share what its converter makes, so they stay together. Processes are forked: they see the
-fused networks, the plans and the float heatmaps where the run left them, and copy nothing. Each uses one thread
-of torch, because a pool of threads does not survive a fork.
+fused networks, the plans and the float heatmaps where the run left them, and copy nothing. Each uses one thread of torch,
+because a pool of threads does not survive a fork. For the same reason a process that has loaded a runtime before, as a
+program that exports twice may have, makes its formats one after the other.
 """
 
 import multiprocessing
@@ -24,13 +25,22 @@ from lspdmobile.request import Pair
 __all__ = ["can_fork", "judged_abreast"]
 
 _POLL_SECONDS: Final = 0.1
+_RUNTIMES: Final = (
+    "ai_edge_litert",
+    "coremltools",
+    "executorch.extension.pybindings",
+    "jax",
+    "litert_torch",
+    "tensorflow",
+)
 _shared: list[Job] = []
 """What the forked processes find."""
 
 
 def can_fork() -> bool:
-    """Tell whether this system can do it; macOS offers a fork that its own libraries do not survive."""
-    return sys.platform != "darwin" and "fork" in multiprocessing.get_all_start_methods()
+    """Tell whether this process can do it: on macOS the system's own libraries do not survive a fork."""
+    able = sys.platform != "darwin" and "fork" in multiprocessing.get_all_start_methods()
+    return able and not any(name in sys.modules for name in _RUNTIMES)
 
 
 def judged_abreast(job: Job, targets: Sequence[Pair], *, jobs: int) -> list[Judged]:

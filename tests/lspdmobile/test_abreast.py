@@ -1,15 +1,17 @@
 """Formats at the same time: order, progress, and what happens where a process fails."""
 
 import os
+import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from lspdmobile import abreast
-from lspdmobile.abreast import can_fork, judged_abreast
+from lspdmobile.abreast import judged_abreast
 from lspdmobile.choices import Format, Precision
 from lspdmobile.emission import Job, Judged
 from lspdmobile.errors import BadInputError, ConversionError
@@ -21,7 +23,13 @@ TARGETS = [
     (Format.EXECUTORCH, Precision.W8A8),
 ]
 
-needs_fork = pytest.mark.skipif(not can_fork(), reason="this system cannot fork")
+needs_fork = pytest.mark.skipif(sys.platform == "darwin" or not hasattr(os, "fork"), reason="this system cannot fork")
+
+
+@pytest.fixture(autouse=True)
+def _no_runtime_was_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever other tests have done in this process."""
+    monkeypatch.setattr(abreast, "_RUNTIMES", ())
 
 
 class Work:
@@ -107,6 +115,15 @@ def test_a_process_that_is_killed_is_told_of(monkeypatch: pytest.MonkeyPatch) ->
 
     with pytest.raises(ConversionError, match="ended without a word, perhaps for lack of memory; try --jobs 1"):
         judged_abreast(job(), TARGETS, jobs=3)
+
+
+@needs_fork
+def test_a_process_that_has_loaded_a_runtime_is_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(abreast, "judged_artifact", Work())
+    monkeypatch.setattr(abreast, "_RUNTIMES", ("ai_edge_litert",))
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", ModuleType("ai_edge_litert"))
+
+    assert {pid for *_, pid in found(judged_abreast(job(), TARGETS, jobs=3))} == {os.getpid()}
 
 
 def _bad() -> None:
