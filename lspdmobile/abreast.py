@@ -1,9 +1,9 @@
 """Artifacts of several formats made at the same time, a process for each format.
 
 The artifacts of one format share what its converter makes, so they stay together. Processes are forked: they see the
-fused networks, the plans and the float heatmaps where the run left them, and copy nothing. Each uses one thread of torch,
-because a pool of threads does not survive a fork. For the same reason a process that has loaded a runtime before, as a
-program that exports twice may have, makes its formats one after the other.
+fused networks, the plans and the float heatmaps where the run left them, and copy nothing. Each uses one thread of
+torch, because a pool of threads does not survive a fork. For the same reason a process that has loaded a runtime
+before, as a program that exports twice may have, makes its formats one after the other.
 """
 
 import multiprocessing
