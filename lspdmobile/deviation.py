@@ -102,6 +102,7 @@ class Deviation:
         heatmaps: Relative error of the heatmaps, ``max|a - b| / max|a|``.
         faults: Sentences on tensors that cannot be compared; empty in a sound file.
         tensors: Every int8 tensor in the order they are computed in.
+        layers: How many layers were compared number by number, each with at most one fault; 0 where tensors were.
     """
 
     pictures: int
@@ -110,6 +111,7 @@ class Deviation:
     heatmaps: float
     faults: tuple[str, ...] = ()
     tensors: tuple[TensorSteps, ...] = ()
+    layers: int = 0
 
     @classmethod
     def of(cls, pictures: int, tallies: Mapping[str, Tally], heatmaps: Tally, faults: Iterable[str]) -> Self:

@@ -42,11 +42,12 @@ def settle(path: Path, metadata: Mapping[str, str]) -> None:
 
 
 def _rename_items(manifest: Path) -> None:
-    """Give the package's items identifiers that follow from their paths."""
+    """Give the package's items identifiers that follow from their paths.
+
+    Core ML Tools write this file anew whenever they open a package, sorted: sorted already, no byte of it changes.
+    """
     content = json.loads(manifest.read_text(encoding="utf-8"))
     names = {old: str(uuid5(NAMESPACE_URL, item["path"])) for old, item in content["itemInfoEntries"].items()}
-    content["itemInfoEntries"] = {
-        names[old]: item for old, item in sorted(content["itemInfoEntries"].items(), key=lambda pair: pair[1]["path"])
-    }
+    content["itemInfoEntries"] = {names[old]: item for old, item in content["itemInfoEntries"].items()}
     content["rootModelIdentifier"] = names[content["rootModelIdentifier"]]
-    manifest.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+    manifest.write_text(json.dumps(content, indent=4, sort_keys=True) + "\n", encoding="utf-8")

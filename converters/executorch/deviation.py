@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.executorch.layers import check_layers
+from converters.executorch.layers import layer_faults
 from converters.executorch.plan import check_grids, check_precision
 from converters.executorch.program import read_with_constants
 from lspdmobile.deviation import Deviation
@@ -32,7 +32,7 @@ def read_back(
         pictures: Give the input's size, ``[N, 3, H, W]``; not run.
 
     Returns:
-        A deviation of no pictures, with a fault where a number differs.
+        A deviation of no pictures, with a fault for each layer of which a number differs.
 
     Raises:
         BadInputError: The file is damaged, or the plan is another network's.
@@ -43,13 +43,12 @@ def read_back(
 
     module = quantized_module(network, plan, (pictures.shape[2], pictures.shape[3]))
     program, constants = read_with_constants(path)
-    kept = len(float_layers(module))
+    kept, layers = len(float_layers(module)), integer_layers(module)
     try:
         graphs = check_precision(path, program, plan.precision, float_layers=kept, constants=constants)
-        check_layers(path, graphs, integer_layers(module))
-        check_grids(path, graphs, activation_grids(module))
+        faults = layer_faults(path, graphs, layers)
+        if not faults:
+            check_grids(path, graphs, activation_grids(module))
     except ConversionError as error:
-        faults: tuple[str, ...] = (str(error).removeprefix(f"{path}: "),)
-    else:
-        faults = ()
-    return Deviation(pictures=0, tensor="", steps=0.0, heatmaps=0.0, faults=faults)
+        faults = (str(error).removeprefix(f"{path}: "),)
+    return Deviation(pictures=0, tensor="", steps=0.0, heatmaps=0.0, faults=faults, layers=len(layers))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from quantization.affine import AffineGrid
     from quantization.integer_layers import IntegerLayer
 
-__all__ = ["check_layers"]
+__all__ = ["check_layers", "layer_faults"]
 
 _TOLERANCE: Final = 1e-6
 _ORDERS: Final = {
@@ -27,7 +27,7 @@ _ORDERS: Final = {
 """Node kind to the order in which XNNPACK stores PyTorch's weight axes."""
 
 
-def check_layers(path: Path, graphs: tuple[XnnGraph, ...], layers: "Mapping[str, IntegerLayer]") -> None:
+def layer_faults(path: Path, graphs: tuple[XnnGraph, ...], layers: "Mapping[str, IntegerLayer]") -> tuple[str, ...]:
     """Compare every integer layer of a file with the plan's.
 
     Both are in program order, but branches that lie in several graphs may have changed places: a layer is that node
@@ -38,18 +38,27 @@ def check_layers(path: Path, graphs: tuple[XnnGraph, ...], layers: "Mapping[str,
         graphs: Read back from ``path`` with its constants.
         layers: Layer name to its numbers.
 
+    Returns:
+        A sentence on each layer of which a number differs.
+
     Raises:
-        ConversionError: A layer is absent, or a number differs.
+        ConversionError: The file has another number of layers.
     """
     nodes = [node for graph in graphs for node in graph.nodes if node.filter is not None and node.filter.scales]
     if len(nodes) != len(layers):
         message = f"{path}: holds {len(nodes)} integer layers where the plan has {len(layers)}"
         raise ConversionError(message)
-    faults = [
-        f"{name} has {fault}" for node, name in _left_over(nodes, layers) for fault in _faults(node, layers[name])
-    ]
-    if faults:
-        more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
+    return tuple(f"{name} has {', '.join(_faults(node, layers[name]))}" for node, name in _left_over(nodes, layers))
+
+
+def check_layers(path: Path, graphs: tuple[XnnGraph, ...], layers: "Mapping[str, IntegerLayer]") -> None:
+    """Compare every integer layer of a file with the plan's.
+
+    Raises:
+        ConversionError: A layer is absent, or a number differs.
+    """
+    if faults := layer_faults(path, graphs, layers):
+        more = f"; so have {len(faults) - 1} more of {len(layers)} layers" if len(faults) > 1 else ""
         message = f"{path}: does not hold what the plan says: {faults[0]}{more}"
         raise ConversionError(message)
 

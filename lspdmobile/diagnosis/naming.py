@@ -85,13 +85,14 @@ def _by_plan(evidence: Evidence, deviation: Deviation, max_steps: float) -> Diag
     if not off and not deviation.faults:
         told = "the file computes what its plan says: what is lost is lost to quantization, not to a fault of the file"
         return Diagnosis(cause=Cause.QUANTIZATION, sentence=told)
-    if len(off) > _MOST_OF * len(deviation.tensors):
+    if len(off) > _MOST_OF * len(deviation.tensors) or len(deviation.faults) > _MOST_OF * deviation.layers > 0:
         return _by_likeness(evidence)
     if off:
         more = f" and {len(off) - 1} more" if len(off) > 1 else ""
         told = f"layer {off[0]}{more} gives something else than its plan says: a weight, bias or scale of it is another"
         return Diagnosis(cause=Cause.LAYER, sentence=told)
-    return Diagnosis(cause=Cause.LAYER, sentence=f"numbers in the file are not its plan's: {deviation.faults[0]}")
+    more = f"; and {len(deviation.faults) - 1} more" if len(deviation.faults) > 1 else ""
+    return Diagnosis(cause=Cause.LAYER, sentence=f"numbers in the file are not its plan's: {deviation.faults[0]}{more}")
 
 
 def _by_likeness(evidence: Evidence) -> Diagnosis:

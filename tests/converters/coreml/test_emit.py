@@ -109,6 +109,14 @@ def test_only_the_package_files_are_written(packages: Mapping[Precision, Path]) 
     assert files == [f"{folder}/model.mlmodel", f"{folder}/weights/weight.bin", "Manifest.json"]
 
 
+def test_opening_a_package_with_core_ml_tools_changes_no_byte(
+    packages: Mapping[Precision, Path], core_ml_tools: Any
+) -> None:
+    before = sha256_of(packages[Precision.W8A8])
+    core_ml_tools.models.MLModel(str(packages[Precision.W8A8]), skip_model_load=True)
+    assert sha256_of(packages[Precision.W8A8]) == before
+
+
 def test_core_ml_tools_reads_the_package_back(packages: Mapping[Precision, Path], core_ml_tools: Any) -> None:
     model = core_ml_tools.models.MLModel(str(packages[Precision.W8A8]), skip_model_load=True)
     assert (model.author, model.license, model.version) == ("someone", "Apache-2.0", "1a2b")

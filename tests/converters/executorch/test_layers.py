@@ -90,8 +90,9 @@ def test_verify_reads_one_changed_weight_back(
     other = weights.copy()
     other.flat[5] += 1 if other.flat[5] < 0 else -1
     path = patched(weights, other)
-    (fault,) = read_back(path, network=world.network, plan=world.plan, pictures=world.pictures).faults
-    assert fault == f"does not hold what the plan says: {LAYER} has 1 of {weights.size} weights that differ"
+    found = read_back(path, network=world.network, plan=world.plan, pictures=world.pictures)
+    assert found.faults == (f"{LAYER} has 1 of {weights.size} weights that differ",)
+    assert found.layers == len(layers)
 
 
 def test_one_weight_scale_is_named_with_its_channel(patched: Patch, layers: Mapping[str, IntegerLayer]) -> None:

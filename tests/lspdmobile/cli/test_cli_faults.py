@@ -111,4 +111,4 @@ def test_every_fault_is_caught_in_every_format_and_precision(tmp_path: Path) -> 
     planted = tried(tmp_path / "run", student, request, tmp_path, list(FAULTS))
     assert {each.fault for each in planted} == set(FAULTS)
     assert [each for each in planted if not each.caught] == []
-    assert sum(each.right for each in planted) >= 0.9 * len(planted), [each for each in planted if not each.right]
+    assert [each for each in planted if not each.right] == []

@@ -96,6 +96,17 @@ def test_a_layer_that_is_not_its_plans_is_named(sound: tuple[Student, Maps]) -> 
     assert diagnose(noisy, told).sentence.endswith("conv has 1 of 9 weights that differ")
 
 
+def test_most_layers_with_other_numbers_are_another_checkpoint(sound: tuple[Student, Maps]) -> None:
+    evidence = _evidence(sound, _heatmaps(sound[0].network, sound[1]))
+    noisy = replace(evidence, found=_noisy(evidence.expected, evidence.expected))
+    faults = tuple(f"conv_{i} has 9 of 9 weights that differ" for i in range(4))
+    stale = Deviation(pictures=0, tensor="", steps=0.0, heatmaps=0.0, faults=faults, layers=7)
+    assert diagnose(noisy, stale).cause is Cause.CHECKPOINT
+    few = diagnose(noisy, replace(stale, layers=8))
+    assert few.cause is Cause.LAYER
+    assert few.sentence.endswith("conv_0 has 9 of 9 weights that differ; and 3 more")
+
+
 def test_what_has_nothing_to_do_with_the_student_has_no_single_cause(sound: tuple[Student, Maps]) -> None:
     evidence = _evidence(sound, _heatmaps(sound[0].network, sound[1]))
     rubbish = np.random.default_rng(1).normal(0, 1, evidence.expected.shape).astype(np.float32)
