@@ -198,7 +198,7 @@ class _Tuner(Interpreter):
 
     def __init__(self, module: GraphModule, ranges: Mapping[str, TensorRange], leaders: Mapping[str, str]) -> None:
         super().__init__(module)
-        self._leaders, self._constants = leaders, dict[str, Any]()
+        self._leaders, self._grids, self._constants = leaders, activation_grids(module), dict[str, Any]()
         self._starts = {leader: _union(ranges, leaders, leader) for leader in dict.fromkeys(leaders.values())}
         self._moves = {name: torch.zeros(2, requires_grad=True) for name in self._starts}
         self.parameters = list(self._moves.values())
@@ -224,15 +224,21 @@ class _Tuner(Interpreter):
         if n.name in self._constants:
             return self._constants[n.name]
         if kind == _QUANTIZE:
-            return fake_quantized(
-                self.env[n.all_input_nodes[0]], *self._range(self._leaders[n.all_input_nodes[0].name])
-            )
+            source = n.all_input_nodes[0]
+            return fake_quantized(self.env[source], *self._ends_of(source.name))
         if kind == _DEQUANTIZE:
             return self.env[n.all_input_nodes[0]]
         result = super().run_node(n)
         if n.op == "get_attr" or "per_channel" in kind:
             result = self._constants[n.name] = result.detach()
         return result
+
+    def _ends_of(self, name: str) -> tuple[Tensor, Tensor]:
+        """Give the ends of a tensor's range: its leader's, or those of its grid where that is fixed."""
+        if name in self._leaders:
+            return self._range(self._leaders[name])
+        fixed = self._grids[name]
+        return torch.tensor(fixed.low), torch.tensor(fixed.high)
 
     def _range(self, name: str) -> tuple[Tensor, Tensor]:
         start, move = self._starts[name], self._moves[name].exp()
@@ -243,7 +249,8 @@ def _leaders(program: GraphModule, grids: Mapping[str, AffineGrid]) -> dict[str,
     """Give for each quantized tensor the one that speaks for all that share its range.
 
     A tensor shares the range of what it is interpolated from, and of tensors of the same grid, as the graph has them
-    where an operator (concatenation, pooling) reads and gives one grid. Fixed grids are nobody's to move.
+    where an operator (concatenation, pooling) reads and gives one grid. Fixed grids are nobody's to move, nor
+    are those of tensors that have the same.
     """
     parents: dict[str, str] = {}
 
@@ -251,8 +258,9 @@ def _leaders(program: GraphModule, grids: Mapping[str, AffineGrid]) -> dict[str,
         return name if parents[name] == name else leader(parents[name])
 
     of_grid: dict[AffineGrid, str] = {}
+    fixed = {grids[node.name] for node in program.graph.nodes if node.name in grids and fixed_range(node) is not None}
     for node in program.graph.nodes:
-        if node.name in grids and fixed_range(node) is None:
+        if node.name in grids and grids[node.name] not in fixed:
             twin = of_grid.setdefault(grids[node.name], node.name)
             parents[node.name] = node.name if twin == node.name else leader(twin)
             source = node.all_input_nodes[0].name if node.all_input_nodes else node.name

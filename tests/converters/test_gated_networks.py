@@ -19,6 +19,7 @@ from lspdmobile.fusion import fuse
 from quantization.calibrate import calibrate
 from quantization.fixed import fixed_range
 from quantization.graph import exported_module
+from quantization.methods.preparing import prepare
 
 EXAMPLES = Path(converters.__file__).parent.parent / "docs" / "examples"
 SIZE = (64, 64)
@@ -36,13 +37,13 @@ def request_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Layo
     network = networks.shuffle_pose(keypoints=5, width=16, blocks=1, size=SIZE).eval()
     fused = fuse(network, input_size=SIZE).network
     pictures = np.random.default_rng(0).normal(size=(4, 3, *SIZE)).astype(np.float32)
-    plan = calibrate(fused, pictures, precision=Precision.W8A8)
+    prepared = prepare(fused, calibrate(fused, pictures, precision=Precision.W8A8), pictures)
     folder = tmp_path_factory.mktemp("gated")
 
     def ask(name: str, layout: Layout) -> EmitRequest:
         return EmitRequest(
-            network=fused,
-            plan=plan,
+            network=prepared.network,
+            plan=prepared.plan,
             input_size=SIZE,
             layout=layout,
             metadata={},

@@ -104,6 +104,35 @@ def test_interpolated_tensors_share_the_range_of_their_source(
     assert grids != activation_grids(quantized_module(network, plan, SIZE))
 
 
+class Gated(nn.Module):
+    """A convolution weighed by two sigmoids side by side; the three tensors have the sigmoid's grid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values, self.weights, self.head = nn.Conv2d(3, 4, 3, 1, 1), nn.Conv2d(3, 2, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map ``[1, 3, 12, 12]`` to ``[1, 2, 12, 12]``."""
+        weights = self.weights(x)
+        gate = torch.cat((weights.sigmoid(), (-weights).sigmoid()), 1)
+        heatmaps: torch.Tensor = self.head(self.values(x) * gate)
+        return heatmaps
+
+
+def test_fixed_ranges_stay_and_others_are_tuned(many_pictures: NDArray[np.float32]) -> None:
+    torch.manual_seed(0)
+    network = Gated().eval()
+    exact = calibrate(network, many_pictures, precision=Precision.W8A8)
+    wide = TensorRange(low=10 * exact.ranges["mul"].low, high=10 * exact.ranges["mul"].high)
+    plan = replace(exact, ranges={**exact.ranges, "mul": wide})
+    done = tune_ranges(network, plan, many_pictures, settings=QUICK)
+    assert done.after < 0.8 * done.before
+    assert done.after == pytest.approx(noise(network, done.plan, many_pictures[-len(many_pictures) // 4 :]), rel=0.01)
+    grids = activation_grids(quantized_module(network, done.plan, SIZE))
+    assert grids["cat"] == grids["sigmoid"] == activation_grid(TensorRange(low=0.0, high=255 / 256))
+    assert not {"cat", "sigmoid", "sigmoid_1"} & {each.tensor for each in done.tensors}
+
+
 def test_ranges_that_cannot_be_bettered_stay(network: nn.Module, pictures: NDArray[np.float32]) -> None:
     plan = calibrate(network, pictures, precision=Precision.W8A8)
     done = tune_ranges(network, plan, pictures, settings=replace(QUICK, steps=10, learning_rate=3.0))
