@@ -1,4 +1,4 @@
-"""The closed lists a user picks from: formats, backends, precisions, layouts, targets, verdicts, with their aliases.
+"""The closed lists: formats, backends, precisions, layouts, targets with their aliases; verdicts, causes of failures.
 
 Precision names decode as: ``fp32`` and ``fp16`` say weights and activations alike; ``wX`` says X-bit integer weights
 and float activations (``w4`` has 8 bits in depthwise and transposed convolutions); ``wXaY`` says X-bit integer weights
@@ -13,7 +13,17 @@ from typing import Final, TypeVar
 
 from lspdmobile.errors import BadInputError
 
-__all__ = ["Backend", "Estimator", "Format", "Layout", "Precision", "Verdict", "parse_formats", "parse_precisions"]
+__all__ = [
+    "Backend",
+    "Cause",
+    "Estimator",
+    "Format",
+    "Layout",
+    "Precision",
+    "Verdict",
+    "parse_formats",
+    "parse_precisions",
+]
 
 
 class Format(StrEnum):
@@ -96,6 +106,31 @@ class Verdict(StrEnum):
         if found <= {cls.PASS}:
             return cls.PASS
         return cls.UNDECIDED if found <= {cls.PASS, cls.UNDECIDED} else cls.FAIL
+
+
+class Cause(StrEnum):
+    """What may be wrong with an artifact that failed, as ``report.json`` spells it."""
+
+    COLOUR = "colour order"
+    NORMALISATION = "normalisation"
+    SHIFT = "shift"
+    GEOMETRY = "letterbox or aspect"
+    MIRROR = "mirror"
+    JOINTS = "joint order"
+    LAYOUT = "layout"
+    SCALE = "scale"
+    WEIGHT = "one weight"
+    LAYER = "one layer"
+    CHECKPOINT = "another checkpoint"
+    CONTRACT = "another contract"
+    QUANTIZATION = "quantization itself"
+    FLOAT16 = "float16 itself"
+    UNKNOWN = "no single cause"
+
+    @property
+    def is_mistake(self) -> bool:
+        """Whether something was done wrongly that can be put right, not a loss that the number type brings."""
+        return self not in (Cause.QUANTIZATION, Cause.FLOAT16, Cause.UNKNOWN)
 
 
 _FORMAT_ALIASES: Final[dict[str, Format]] = {

@@ -54,6 +54,7 @@ def diagnosed(
         deviation,
         shift=shift if shift is not None and gate.is_shifted(shift) else None,
         max_steps=gate.max_steps(precision),
+        float16=precision.may_compute_in_float16,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from lspdmobile.artifact import ArtifactFacts, TensorFacts
-from lspdmobile.diagnosis.evidence import Cause
+from lspdmobile.choices import Cause
 from lspdmobile.diagnosis.naming import Diagnosis
 
 __all__ = ["CHECKPOINT_KEY", "misdescribed", "misshapen"]

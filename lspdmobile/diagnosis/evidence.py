@@ -7,8 +7,8 @@ artifact's and c those of the student under the hypothesis.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
+from math import inf
 from typing import Final
 
 import numpy as np
@@ -16,33 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lspdmobile.choices import Cause
 from lspdmobile.decode import HEATMAP_RULES, DecodeRule, decode
 from lspdmobile.preprocess import PreprocessContract
 from lspdmobile.skeleton import Skeleton
 
-__all__ = ["Candidate", "Cause", "Evidence", "Maps"]
+__all__ = ["Candidate", "Evidence", "Maps"]
 
 Maps = NDArray[np.float32]
 _BATCH: Final = 8
-
-
-class Cause(StrEnum):
-    """Kinds of causes, as ``report.json`` spells them."""
-
-    COLOUR = "colour order"
-    NORMALISATION = "normalisation"
-    SHIFT = "shift"
-    GEOMETRY = "letterbox or aspect"
-    MIRROR = "mirror"
-    JOINTS = "joint order"
-    LAYOUT = "layout"
-    SCALE = "scale"
-    WEIGHT = "one weight"
-    LAYER = "one layer"
-    CHECKPOINT = "another checkpoint"
-    CONTRACT = "another contract"
-    QUANTIZATION = "quantization itself"
-    UNKNOWN = "no single cause"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +87,11 @@ class Evidence:
         with torch.inference_mode():
             parts = [self.network(torch.from_numpy(part)).numpy() for part in _batches(inputs)]
         return np.concatenate(parts)
+
+    def beside(self, maps: Maps) -> float:
+        """Give how large the artifact's difference is beside that of heatmaps, both from the student's: 2 is twice."""
+        own = _energy(maps, self.expected)
+        return (_energy(self.found, self.expected) / own) ** 0.5 if own > 0 else inf
 
     def explained(self, maps: Maps) -> float:
         """Give the share of the difference that heatmaps explain: 1 all of it, negative where they are further off."""

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from lspdmobile.diagnosis.evidence import Candidate, Cause, Evidence, Maps
+from lspdmobile.choices import Cause
+from lspdmobile.diagnosis.evidence import Candidate, Evidence, Maps
 from lspdmobile.parity.shift import Shift
 
 __all__ = ["geometry_candidates", "shift_sentence"]

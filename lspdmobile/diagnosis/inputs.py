@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lspdmobile.diagnosis.evidence import Candidate, Cause, Evidence
+from lspdmobile.choices import Cause
+from lspdmobile.diagnosis.evidence import Candidate, Evidence
 
 __all__ = ["input_candidates"]
 

@@ -5,11 +5,13 @@ from typing import Final
 
 import numpy as np
 
+from lspdmobile.choices import Cause
 from lspdmobile.deviation import Deviation
-from lspdmobile.diagnosis.evidence import Candidate, Cause, Evidence, Maps
+from lspdmobile.diagnosis.evidence import Candidate, Evidence, Maps
 from lspdmobile.diagnosis.geometry import geometry_candidates, shift_sentence
 from lspdmobile.diagnosis.inputs import input_candidates
 from lspdmobile.diagnosis.outputs import output_candidates
+from lspdmobile.diagnosis.rounding import rounded_to_float16
 from lspdmobile.diagnosis.weights import weight_candidates
 from lspdmobile.parity.shift import Shift
 
@@ -22,6 +24,7 @@ _EXACT: Final = 1e-6
 _SURE: Final = 0.8
 _RELATED: Final = 0.3
 _MOST_OF: Final = 0.5
+_MOST_FLOAT16: Final = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,12 @@ class Diagnosis:
 
 
 def diagnose(
-    evidence: Evidence, deviation: Deviation | None = None, *, shift: Shift | None = None, max_steps: float = 0.25
+    evidence: Evidence,
+    deviation: Deviation | None = None,
+    *,
+    shift: Shift | None = None,
+    max_steps: float = 0.25,
+    float16: bool = False,
 ) -> Diagnosis:
     """Name the likeliest cause of a difference; of an artifact that is judged sound there is none to be named.
 
@@ -50,6 +58,7 @@ def diagnose(
         deviation: Of a quantized artifact from its plan, where that is known.
         shift: Of all joints on all pictures, where the gate fails it.
         max_steps: What the gate allows of the deviation.
+        float16: Whether the artifact has weights or values in float16.
     """
     best = _best(evidence)
     if best is not None:
@@ -58,7 +67,7 @@ def diagnose(
         return Diagnosis(cause=Cause.SHIFT, sentence=shift_sentence(shift.x, shift.y))
     if deviation is not None:
         return _by_plan(evidence, deviation, max_steps)
-    return _by_likeness(evidence)
+    return (_by_float16(evidence) if float16 else None) or _by_likeness(evidence)
 
 
 def _best(evidence: Evidence) -> Diagnosis | None:
@@ -93,6 +102,19 @@ def _by_plan(evidence: Evidence, deviation: Deviation, max_steps: float) -> Diag
         return Diagnosis(cause=Cause.LAYER, sentence=told)
     more = f"; and {len(deviation.faults) - 1} more" if len(deviation.faults) > 1 else ""
     return Diagnosis(cause=Cause.LAYER, sentence=f"numbers in the file are not its plan's: {deviation.faults[0]}{more}")
+
+
+def _by_float16(evidence: Evidence) -> Diagnosis | None:
+    """Tell what float16 loses anyhow; None where the artifact is much further off, or where nothing is lost."""
+    rounded = rounded_to_float16(evidence)
+    if not np.isfinite(rounded).all():
+        told = "float16 cannot hold the network's values: the largest overflow where they are rounded to it"
+        return Diagnosis(cause=Cause.FLOAT16, sentence=told)
+    times = evidence.beside(rounded)
+    if times > _MOST_FLOAT16:
+        return None
+    told = f"float16 itself loses this: the file is {times:.2g} times as far off as the student rounded to float16"
+    return Diagnosis(cause=Cause.FLOAT16, sentence=told)
 
 
 def _by_likeness(evidence: Evidence) -> Diagnosis:

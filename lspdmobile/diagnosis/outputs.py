@@ -5,7 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from lspdmobile.diagnosis.evidence import Candidate, Cause, Evidence, Maps
+from lspdmobile.choices import Cause
+from lspdmobile.diagnosis.evidence import Candidate, Evidence, Maps
 
 __all__ = ["output_candidates"]
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lspdmobile.diagnosis.evidence import Candidate, Cause, Evidence, Maps
+from lspdmobile.choices import Cause
+from lspdmobile.diagnosis.evidence import Candidate, Evidence, Maps
 
 __all__ = ["weight_candidates"]
 

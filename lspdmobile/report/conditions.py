@@ -59,15 +59,20 @@ def condition_rows(report: Report) -> list[list[str]]:
 
 
 def condition_lines(report: Report) -> list[str]:
-    """Give a line for every artifact and group on which more is lost than chance explains."""
-    return [
-        f"{artifact.label}: loses by {each.condition} ({each.group}): {each.metric.name} drops by "
-        f"{points(each.metric.drop)} points there, from {100 * each.metric.float_value:.2f} ({each.persons} persons)"
-        for artifact in _measured(report)
-        if artifact.parity is not None
-        for each in artifact.parity.per_condition
-        if each.beyond_chance
-    ]
+    """Give a line for every artifact that loses more on a group than chance explains: its worst, and how many more."""
+    lines = []
+    for artifact in _measured(report):
+        groups = artifact.parity.per_condition if artifact.parity else ()
+        lost = [each for each in groups if each.beyond_chance]
+        if lost:
+            worst = max(lost, key=lambda each: each.metric.drop)
+            more = f", and in {len(lost) - 1} more of {len(groups)} groups" if len(lost) > 1 else ""
+            lines.append(
+                f"{artifact.label}: loses by {worst.condition} ({worst.group}): {worst.metric.name} drops by "
+                f"{points(worst.metric.drop)} points there, from {100 * worst.metric.float_value:.2f} "
+                f"({worst.persons} persons){more}"
+            )
+    return lines
 
 
 def _measured(report: Report) -> list[ArtifactEntry]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from lspdmobile.artifact import ArtifactFacts
+from lspdmobile.choices import Cause
 from lspdmobile.delegation import Basis, Delegation, Left
 from lspdmobile.deviation import Deviation
 from lspdmobile.report.files import Entry, Number
@@ -102,14 +103,14 @@ def delegation_fields(facts: ArtifactFacts) -> Mapping[str, Any]:
 class DiagnosisEntry(Entry):
     """The likeliest cause of a failure; see :class:`lspdmobile.diagnosis.Diagnosis`."""
 
-    cause: str
+    cause: Cause
     sentence: str
     explained: Number = None
 
     @classmethod
     def of(cls, diagnosis: "Diagnosis") -> Self:
         """Enter a diagnosis."""
-        return cls(cause=diagnosis.cause.value, sentence=diagnosis.sentence, explained=diagnosis.explained)
+        return cls(cause=diagnosis.cause, sentence=diagnosis.sentence, explained=diagnosis.explained)
 
 
 class SecondOpinionEntry(Entry):

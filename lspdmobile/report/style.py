@@ -112,7 +112,7 @@ figure { margin: 0; } figure img { max-width: 100%; height: auto; display: block
 figcaption, footer { color: var(--muted); font-size: .85rem; margin-top: .3rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1.5rem; }
 svg { display: block; width: 100%; } .wide svg { height: 10rem; } .wide { margin: .8rem 0; }
-.chart text { fill: var(--text); font-size: 11px; } text.tick { fill: var(--muted); }
+.chart { overflow: visible; } .chart text { fill: var(--text); font-size: 11px; } text.tick { fill: var(--muted); }
 .chart .near { fill: var(--blue); } .chart .far { fill: var(--orange); }
 .axis { stroke: var(--grey); fill: none; }
 text.middle { text-anchor: middle; } text.end { text-anchor: end; }

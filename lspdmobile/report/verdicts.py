@@ -47,14 +47,23 @@ def _mend(report: Report) -> Iterator[str]:
             yield f"{artifact.label} could not be converted: mend what its reason names, then export again."
         elif artifact.verdict is not Verdict.FAIL:
             yield "Judge on more pictures: lspdmobile export with a larger --data set or without a limit on samples."
+        elif artifact.diagnosis is not None and artifact.diagnosis.cause.is_mistake:
+            yield f"{artifact.label}: mend its likeliest cause ({artifact.diagnosis.cause}), then export again."
         elif _repairable(artifact) and not report.repairs:
             what = "operators in float that int8 cannot hold" if _is_int8(artifact) else "in float32 what float16 loses"
             yield f"Add --repair to the export: it keeps {what}, and says what that costs."
             if _is_int8(artifact):
                 yield f"See which operators lose: lspdmobile sensitivity {student}."
         else:
-            wider = "take a wider precision, or calibrate on pictures like those it is judged on"
-            yield f"{artifact.label} does not pass: {wider}."
+            yield f"{artifact.label} does not pass: {_otherwise(artifact)}."
+
+
+def _otherwise(artifact: ArtifactEntry) -> str:
+    if artifact.precision is Precision.FP32:
+        return "it computes in float32, so look at its largest drifts, and at what lspdmobile verify --executor says"
+    if artifact.precision.is_static_integer:
+        return "take a wider precision, or calibrate on pictures like those it is judged on"
+    return "take a wider precision, fp32 at the widest"
 
 
 def _is_int8(artifact: ArtifactEntry) -> bool:

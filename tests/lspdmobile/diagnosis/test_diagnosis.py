@@ -14,12 +14,26 @@ from benchmarks.mutations.world import world
 from lspdmobile.data.views import load_views
 from lspdmobile.deviation import Deviation, TensorSteps
 from lspdmobile.diagnosis import Cause, Evidence, diagnose
+from lspdmobile.diagnosis.rounding import rounded_to_float16
 from lspdmobile.parity.shift import Shift
 from lspdmobile.student import Student, load_student
 
 Maps = NDArray[np.float32]
 SNR_DB = 28  # of the bundled students' int8 files
 PICTURES = 12
+
+
+class _Loud(nn.Module):
+    """A network that has values beyond 65504 on the way, and gives the same."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map pictures to heatmaps."""
+        heatmaps: torch.Tensor = self.network(x) * 1e6 / 1e6
+        return heatmaps
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +87,27 @@ def test_noise_alone_is_blamed_on_quantization_where_the_file_is_its_plan(sound:
     diagnosis = diagnose(noisy, same)
     assert diagnosis.cause is Cause.QUANTIZATION
     assert diagnosis.explained is None
+
+
+def test_what_float16_loses_is_told_from_another_checkpoint(sound: tuple[Student, Maps]) -> None:
+    student, inputs = sound
+    with torch.autocast("cpu", torch.float16), torch.inference_mode():
+        found = student.network(torch.from_numpy(inputs)).float().numpy()
+    evidence = _evidence(sound, found)
+    assert 0.1 < evidence.beside(rounded_to_float16(evidence)) < 3
+    assert diagnose(evidence, float16=True).cause is Cause.FLOAT16
+    assert diagnose(evidence).cause is not Cause.FLOAT16
+    stale = replace(evidence, found=_heatmaps(faulty("stale checkpoint", student), inputs))
+    assert diagnose(stale, float16=True).cause is Cause.CHECKPOINT
+
+
+def test_values_that_float16_cannot_hold_are_told(sound: tuple[Student, Maps]) -> None:
+    student, inputs = sound
+    loud = replace(student, network=_Loud(student.network))
+    evidence = replace(_evidence((loud, inputs), np.zeros((1,), np.float32)))
+    evidence = replace(evidence, found=_noisy(evidence.expected, evidence.expected))
+    found = diagnose(evidence, float16=True)
+    assert (found.cause, "overflow" in found.sentence) == (Cause.FLOAT16, True)
 
 
 def test_a_shift_that_the_gate_found_is_named_where_noise_hides_it(sound: tuple[Student, Maps]) -> None:

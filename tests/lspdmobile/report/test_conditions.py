@@ -65,6 +65,17 @@ def test_only_losses_beyond_chance_are_told_in_the_terminal(upside_down: Report)
     )
 
 
+def test_an_artifact_that_loses_everywhere_has_one_line(upside_down: Report) -> None:
+    artifact = upside_down.artifacts[1]
+    assert artifact.parity is not None
+    groups = [("size", "small", 2.0), ("size", "large", 3.5), ("light", "dark", 3.0)]
+    lost = (*(_entry(*each, beyond_chance=True) for each in groups), _entry("light", "bright", 4.0))
+    changed = artifact.model_copy(update={"parity": artifact.parity.model_copy(update={"per_condition": lost})})
+    (line,) = condition_lines(upside_down.model_copy(update={"artifacts": (changed,)}))
+    assert line.startswith(f"{artifact.label}: loses by size (large): pck@0.2 drops by 3.50 points there")
+    assert line.endswith("(10 persons), and in 2 more of 4 groups")
+
+
 def test_the_page_and_the_file_have_them(upside_down: Report, report: Report) -> None:
     page = render_html(upside_down)
     assert "<h2>Conditions</h2>" in page

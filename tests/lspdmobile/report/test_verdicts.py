@@ -1,6 +1,7 @@
 """What to do next follows from what did not pass."""
 
-from lspdmobile.choices import Format, Precision, Verdict
+from lspdmobile.choices import Cause, Format, Precision, Verdict
+from lspdmobile.report.inspected import DiagnosisEntry
 from lspdmobile.report.schema import ArtifactEntry, Report
 from lspdmobile.report.verdicts import against_lines, caveat_lines, next_lines
 
@@ -23,6 +24,25 @@ def test_float16_is_repaired_in_core_ml_alone(report: Report) -> None:
     half = failed(report.artifacts[0], precision=Precision.FP16)
     assert "--repair" in told(report, half.model_copy(update={"format": Format.COREML}))
     assert "--repair" not in told(report, half.model_copy(update={"format": Format.TFLITE}))
+
+
+def test_what_else_there_is_depends_on_the_precision(report: Report) -> None:
+    half, full = (
+        failed(report.artifacts[0], precision=p, format=Format.TFLITE) for p in (Precision.FP16, Precision.FP32)
+    )
+    assert "fp32 at the widest" in told(report, half)
+    assert "calibrate" not in told(report, half, full)
+    assert "verify --executor" in told(report, full)
+
+
+def test_a_mistake_is_mended_before_anything_is_repaired(report: Report) -> None:
+    def because(cause: Cause) -> str:
+        found = DiagnosisEntry(cause=cause, sentence="so it is")
+        return told(report, failed(report.artifacts[0], precision=Precision.W8A8, diagnosis=found))
+
+    assert "mend its likeliest cause (colour order)" in because(Cause.COLOUR)
+    assert "--repair" not in because(Cause.COLOUR)
+    assert "--repair" in because(Cause.QUANTIZATION)
 
 
 def test_a_conversion_that_failed_is_mended_first(report: Report) -> None:
