@@ -76,7 +76,7 @@ h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; } p { max-width: 52rem; }
 .tiles div { background: var(--panel); border-radius: .5rem; padding: .7rem 1rem; }
 .tiles dd { font-size: .85rem; color: var(--muted); }
 .tiles dt + dd { font-size: 1.35rem; font-weight: 650; color: var(--text); line-height: 1.3; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; } .scroll + .scroll { margin-top: 1.2rem; } td details { margin: 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 caption { text-align: left; color: var(--muted); padding-bottom: .4rem; }
 th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }

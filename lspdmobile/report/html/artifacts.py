@@ -3,7 +3,7 @@
 from markupsafe import Markup
 
 from lspdmobile.report.delegations import basis_text, delegations_of, left_rows
-from lspdmobile.report.html.markup import NOTHING, bar, bars, joined, table
+from lspdmobile.report.html.markup import NOTHING, bar, bars, gathered, joined, table
 from lspdmobile.report.schema import Report
 from lspdmobile.report.tables import MISSING, milliseconds, percent, pixels, size
 
@@ -48,12 +48,10 @@ def delegation(report: Report) -> Markup:
         return NOTHING
     headings = ("artifact", "share", "operators taken", "MACs taken", "by", "known from", "left behind")
     shares = table("Operators that the fast path takes", headings, rows, words=(1, 4, 5, 6))
-    left = list(left_rows(report))
+    left = gathered(left_rows(report), 2)
     if not left:
         return shares
-    reasons = table(
-        "Operators left behind, one by one", ("artifact", "target", "operator", "", "why"), left, words=range(1, 5)
-    )
+    reasons = table("Operators left behind", ("artifact", "target", "operator", "", "why"), left, words=range(1, 5))
     return joined([shares, reasons])
 
 
@@ -65,4 +63,5 @@ def shortfalls(report: Report) -> Markup:
         for each in artifact.not_honoured
     ]
     headings = ("artifact", "layer", "planned", "in the file", "why")
-    return table("What the files hold otherwise than planned", headings, rows, words=range(1, 5)) if rows else NOTHING
+    caption = "What the files hold otherwise than planned"
+    return table(caption, headings, gathered(rows, 1), words=range(1, 5)) if rows else NOTHING

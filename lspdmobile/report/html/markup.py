@@ -8,10 +8,23 @@ from markupsafe import Markup
 from lspdmobile.choices import Verdict
 from lspdmobile.report.tables import MISSING
 
-__all__ = ["NOTHING", "bar", "bars", "bullets", "closed", "facts", "joined", "section", "table", "verdict_class"]
+__all__ = [
+    "NOTHING",
+    "bar",
+    "bars",
+    "bullets",
+    "closed",
+    "facts",
+    "gathered",
+    "joined",
+    "section",
+    "table",
+    "verdict_class",
+]
 
 NOTHING: Final = Markup("")
 _LONGEST_LIST: Final = 12
+_SHOWN: Final = 3
 _CLASSES: Final = {Verdict.PASS.value: "pass", Verdict.FAIL.value: "fail"}
 _VERDICTS: Final = frozenset(verdict.value for verdict in Verdict)
 
@@ -62,6 +75,20 @@ def table(
         '<div class="scroll" role="region" tabindex="0" aria-label="{0}">\n<table><caption>{0}</caption>\n'
         "<thead><tr>{1}</tr></thead>\n<tbody>\n{2}\n</tbody></table>\n</div>"
     ).format(caption, Markup("").join(head), joined(body))
+
+
+def gathered(rows: Iterable[Sequence[str]], column: int) -> list[list[Text]]:
+    """Make one row of those that differ in nothing but the names in a column; more than a few names unfold."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        alike.setdefault((*row[:column], *row[column + 1 :]), []).append(row[column])
+    return [[*rest[:column], _names(names), *rest[column:]] for rest, names in alike.items()]
+
+
+def _names(names: Sequence[str]) -> Text:
+    if len(names) <= _SHOWN:
+        return ", ".join(names)
+    return closed(f"{names[0]} and {len(names) - 1} more", Markup("<div>{}</div>").format(", ".join(names[1:])))
 
 
 def _row(cells: Sequence[Text], words: Collection[int], *, begins: bool) -> Markup:

@@ -23,10 +23,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from lspdmobile.choices import Cause
+from lspdmobile.delegation import Basis, Delegation, Left
 from lspdmobile.report.html import write_html
+from lspdmobile.report.inspected import DelegationEntry, DiagnosisEntry
 from lspdmobile.report.pictures import WorstPicture
 from lspdmobile.report.schema import Report
+from lspdmobile.report.shortfalls import shortfall_entries
 from lspdmobile.report.style import PALETTES
+from lspdmobile.shortfall import Shortfall
 from lspdmobile.skeleton import LSP_14
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -36,6 +41,8 @@ PATIENCE_S = 60
 WIDE, NARROW, TALL = 1280, 390, 2400
 SEEN = "[...document.querySelectorAll('details > :last-child')].map(part => part.checkVisibility())"
 A4_IN = (8.27, 11.69)
+FAILED = 9
+"""Place of the artifact that failed."""
 
 
 class Browser:
@@ -147,6 +154,37 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     started.close()
 
 
+def _left_and_named(evil: str) -> dict[str, Any]:
+    """Give a failed artifact operators that are left behind or in doubt, layers not honoured, and a cause."""
+
+    def left(name: str, why: str) -> Left:
+        return Left(operator=name, kind="HARD_SWISH", macs=0, rule="", why=why)
+
+    partition = Delegation(
+        delegate="XNNPACK",
+        target="litert-xnnpack",
+        delegated=50,
+        total=57,
+        not_delegated=("HARD_SWISH x7",),
+        left=(*(left(f"act_{i}", "in float only") for i in range(6)), left(evil, evil)),
+    )
+    rules = Delegation(
+        delegate="LiteRT GPU",
+        target="litert-gpu",
+        basis=Basis.RULES,
+        delegated=57,
+        total=57,
+        doubtful=(left("a", "b"),),
+    )
+    shortfall = Shortfall(layer=evil, wanted="int8", found="float32", reason="left in float")
+    return {
+        "delegation": DelegationEntry.of(partition),
+        "forecasts": (DelegationEntry.of(rules),),
+        "not_honoured": shortfall_entries([shortfall] * 5),
+        "diagnosis": DiagnosisEntry(cause=Cause.COLOUR, sentence=evil, explained=0.998),
+    }
+
+
 @pytest.fixture
 def page(report: Report, tmp_path: Path) -> Path:
     """A page with every part, and names that would run if they could."""
@@ -167,7 +205,9 @@ def page(report: Report, tmp_path: Path) -> Path:
     artifact = report.artifacts[0].model_copy(
         update={"weight_bytes_by_layer": {evil: {"int8": 9}}, "reasons": (evil,), "file": evil}
     )
-    written = report.model_copy(update={"artifacts": (artifact, *report.artifacts[1:])})
+    broken = report.artifacts[FAILED].model_copy(update=_left_and_named(evil))
+    others = (*report.artifacts[1:FAILED], broken, *report.artifacts[FAILED + 1 :])
+    written = report.model_copy(update={"artifacts": (artifact, *others)})
     write_html(tmp_path / "report.html", written, worst=[worst], budget=1.0)
     return tmp_path / "report.html"
 
@@ -199,6 +239,38 @@ def test_every_part_is_there_under_headings_in_order(browser: Browser, page: Pat
     assert browser.value("document.querySelector('.banner .word').textContent").startswith("FAIL: 9 of 11")
     rows = "document.querySelectorAll('.ladder tbody tr').length"
     assert browser.value(rows) == 2 + 11, "float, fused, and every artifact"
+
+
+def test_a_failure_begins_with_its_cause(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    banner = browser.value("document.querySelector('.banner').textContent")
+    assert "Likeliest cause: tflite w8a8: <script>" in banner
+    assert "(explains 99.8% of the difference)" in banner
+    assert browser.value("document.querySelector('.banner strong').textContent") == "Likeliest cause"
+    todo = browser.value("[...document.querySelectorAll('li')].map(each => each.textContent)")
+    assert "tflite w8a8: mend its likeliest cause (colour order), then export again." in todo
+
+
+def test_operators_left_behind_are_folded_by_their_reason(browser: Browser, page: Path) -> None:
+    browser.shape(WIDE)
+    browser.open(page)
+    caption = "[...document.querySelectorAll('caption')].find(c => c.textContent == 'Operators left behind')"
+    rows = browser.value(f"[...{caption}.parentElement.tBodies[0].rows].map(r => [...r.cells].map(c => c.innerText))")
+    ours = [row for row in rows if row[0] == "tflite w8a8"]
+    assert [row[1] for row in ours] == ["litert-xnnpack", "litert-xnnpack", "litert-gpu"]
+    assert ours[0][2].strip() == "act_0 and 5 more"
+    assert [row[3] for row in ours] == ["left", "left", "doubtful"]
+    browser.value("document.querySelectorAll('td details').forEach(d => d.open = true)")
+    shown = browser.value(f"{caption}.parentElement.innerText")
+    assert "act_1, act_2, act_3, act_4, act_5" in shown
+    shares = (
+        "[...document.querySelectorAll('caption')].find(c => c.textContent == 'Operators that the fast path takes')"
+    )
+    widths = browser.value(
+        f"[...{shares}.parentElement.tBodies[0].rows].filter(r => r.cells[0].innerText == 'tflite w8a8')"
+        ".map(r => r.querySelector('.bar').getBoundingClientRect().width)"
+    )
+    assert widths[0] / widths[1] == pytest.approx(50 / 57, abs=0.02), "the bars are as long as the shares"
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -219,9 +220,15 @@ def test_a_run_without_artifacts_fusion_or_pictures_still_renders(report: Report
 def test_what_is_not_honoured_is_listed_whole(report: Report) -> None:
     assert "Not honoured" not in render_html(report)
     shortfall = Shortfall(layer="stage.<heatmap>", wanted="scale 0.5", found="scale 1", reason="PAD keeps it")
-    artifact = report.artifacts[0].model_copy(update={"not_honoured": shortfall_entries([shortfall] * 3)})
+    alike = [replace(shortfall, layer=f"layer {i}") for i in range(5)]
+    artifact = report.artifacts[0].model_copy(
+        update={"not_honoured": shortfall_entries([shortfall, replace(shortfall, found="scale 2"), *alike])}
+    )
     page = render_html(report.model_copy(update={"artifacts": (artifact, *report.artifacts[1:])}))
-    assert page.count("stage.&lt;heatmap&gt;") == 3
+    assert page.count("stage.&lt;heatmap&gt;") == 2
+    rest = ", ".join(each.layer for each in alike)
+    assert f"<details><summary>stage.&lt;heatmap&gt; and 5 more</summary>\n<div>{rest}</div>\n</details>" in page
+    assert page.count("PAD keeps it") == 2
     assert all(text in page for text in ("scale 0.5", "scale 1", "PAD keeps it", artifact.label))
 
 
