@@ -74,8 +74,8 @@ def _parts(program: Program, names: Sequence[str]) -> dict[str, str]:
 
 def _known(name: str, names: Sequence[str]) -> str:
     """Take off the number that Core ML Tools adds to a name it has used before."""
-    short = name.rpartition("_")[0]
-    return short if name not in names and short in names else name
+    short, _, number = name.rpartition("_")
+    return short if number.isdigit() and name not in names and short in names else name
 
 
 def quantize_behind(operation: Operation, makers: Makers) -> tuple[Operation | None, int]:
