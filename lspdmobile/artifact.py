@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lspdmobile.choices import Format, Layout, Precision
 from lspdmobile.delegation import Delegation
+from lspdmobile.encodings import Encoding
 from lspdmobile.errors import BadInputError
 from lspdmobile.operators import Duplicate, Grid, Leftovers, Operator
 from lspdmobile.shortfall import Shortfall
@@ -32,6 +33,7 @@ __all__ = [
     "Delegation",
     "EmitRequest",
     "Executor",
+    "Part",
     "PrecisionLoss",
     "TensorFacts",
     "sha256_of",
@@ -94,12 +96,43 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True)
 class TensorFacts:
-    """Name, shape, dtype and description (empty where there is none) of an input or output as the file states them."""
+    """An input or output as the file states it.
+
+    Attributes:
+        name: In the file's own words, by position where it has none.
+        shape: -1 for lengths that are not fixed.
+        dtype: Such as ``float32``.
+        description: Empty where there is none.
+        sizes: What lengths are allowed where some are not fixed, in words; empty where the file does not say.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     description: str = ""
+    sizes: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A signature, subgraph, function, method or model, of a file that has several.
+
+    Attributes:
+        kind: Which of these.
+        name: As the file names it.
+        inputs, outputs: Its own.
+        operators: Their number.
+        macs: Multiply-accumulates of these operators.
+        main: Whether inputs, outputs, operators and delegation of the whole file are this part's.
+    """
+
+    kind: str
+    name: str
+    inputs: tuple[TensorFacts, ...]
+    outputs: tuple[TensorFacts, ...]
+    operators: int
+    macs: int
+    main: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,18 +140,23 @@ class ArtifactFacts:
     """What is really inside an artifact, read from the file.
 
     Attributes:
-        inputs, outputs: As the file states them.
-        weight_bytes_by_dtype: Bytes of constants by dtype name (``int8``, ``float32``…).
-        ops: Operator type to count.
+        inputs, outputs: As the file states them; of a file with several parts, the main one's.
+        weight_bytes_by_dtype: Bytes of constants by dtype name (``int8``, ``float32``…), of all parts.
+        ops: Operator type to count, of all parts.
         delegation: None where it cannot be known from the file on this machine.
         metadata: Text entries stored in the file.
         weight_bytes_by_layer: Operator, as the file names it, to what it reads of ``weight_bytes_by_dtype``.
-        operators: Each operator that computes something from the input, in the order of execution.
+        operators: Each operator that computes something from the input, in the order of execution; the main part's.
         forecasts: What published rules say of targets that cannot be asked here.
         grids: Of every quantized tensor.
         duplicates: Constants that are stored more than once.
         leftovers: What computes in float in a file of integers; None where the file computes in float anyway.
         layout: Of a picture that goes in, ``nchw`` or ``nhwc``; None where its shape does not show it.
+        parts: All of them, where a file has several.
+        encodings: Constants that are stored in another form than operators read.
+        elsewhere: Bytes of constants that other files hold, by the name they go under.
+        unopened: Bytes that nothing here opens, such as those of unknown delegates, by what they belong to.
+        undelegated: Why ``delegation`` is None, where something said so.
     """
 
     inputs: tuple[TensorFacts, ...]
@@ -134,6 +172,11 @@ class ArtifactFacts:
     duplicates: tuple[Duplicate, ...] = ()
     leftovers: Leftovers | None = None
     layout: str | None = None
+    parts: tuple[Part, ...] = ()
+    encodings: tuple[Encoding, ...] = ()
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
+    unopened: Mapping[str, int] = field(default_factory=dict)
+    undelegated: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,8 @@ class Operator:
         outputs: What it makes.
         macs: Multiply-accumulates of convolutions and matrix products for the shapes in the file; 0 for all others.
         attributes: Options by name, as far as rules look at them.
+        counted: Whether ``macs`` is all it multiplies: nobody here knows what custom operators, recurrent layers, loops
+            and branches, or the blobs of unknown delegates do.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Operator:
     outputs: tuple[Value, ...]
     macs: int = 0
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    counted: bool = True
 
     @property
     def computed(self) -> tuple[Value, ...]:
@@ -98,9 +101,10 @@ class Grid:
     Attributes:
         tensor: As the file names it.
         dtype: Of the integers.
-        scales, zero_points: One for the whole tensor, or one for each slice along ``axis``.
-        axis: None where one grid serves the whole tensor.
+        scales, zero_points: One for the whole tensor, one for each slice along ``axis``, or one for each block.
+        axis: None where one grid serves the whole tensor, or each block has its own.
         constant: Whether the file holds the integers.
+        block: Lengths of the blocks that share a scale, one for each axis of the tensor; empty where there are none.
     """
 
     tensor: str
@@ -109,6 +113,7 @@ class Grid:
     zero_points: tuple[int, ...]
     axis: int | None = None
     constant: bool = False
+    block: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

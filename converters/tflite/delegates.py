@@ -21,11 +21,12 @@ GPU_TARGET: Final = "litert-gpu"
 
 _SUBGRAPH: Final = re.compile(r"^Subgraph#(\d+)")
 _OPERATOR: Final = re.compile(r"^  Op#(\d+) ")
+_LONGEST_REASON: Final = 120
 _WARNING: Final = "GPU COMPATIBILITY WARNING: "
 
 
-def xnnpack_partition(path: Path, operators: Sequence[Operator]) -> Delegation | None:
-    """Read which operators the interpreter handed to XNNPACK; None where it cannot load the file.
+def xnnpack_partition(path: Path, operators: Sequence[Operator]) -> Delegation | str:
+    """Read which operators the interpreter handed to XNNPACK; where it cannot load the file, what it says.
 
     Args:
         path: The file.
@@ -36,10 +37,13 @@ def xnnpack_partition(path: Path, operators: Sequence[Operator]) -> Delegation |
     try:
         interpreter = Interpreter(model_path=str(path), num_threads=1)
         interpreter.allocate_tensors()
-    except (ValueError, RuntimeError):
-        return None
+    except (ValueError, RuntimeError) as error:
+        said = next(iter(str(error).splitlines()), "").rstrip(".")
+        return f"LiteRT does not load it here ({said[:_LONGEST_REASON] or 'it gives no reason'})"
     nodes = interpreter._get_ops_details()
     originals = [node for node in nodes if node["op_name"] != "DELEGATE"]
+    if len(originals) != len(operators):
+        return "LiteRT rewrites it when it loads it"
     taken = _taken(originals, [node for node in nodes if node["op_name"] == "DELEGATE"])
     left = [each for node, each in zip(originals, operators, strict=True) if node["index"] not in taken]
     return divided(operators, reasons(left, XNNPACK), delegate="XNNPACK", target=XNNPACK_TARGET)

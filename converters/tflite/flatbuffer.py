@@ -26,6 +26,8 @@ __all__ = [
     "operators",
     "read_model",
     "rename",
+    "shape_of",
+    "signature_of",
     "tensor_name",
     "to_bytes",
 ]
@@ -45,6 +47,9 @@ _BITS: Final = {
     "int8": 8,
     "uint8": 8,
     "bool": 8,
+    "int4": 4,
+    "uint4": 4,
+    "int2": 2,
 }
 
 
@@ -97,7 +102,7 @@ def main_graph(model: Any) -> Any:
 def operators(model: Any) -> Iterator[tuple[str, Any, Any]]:
     """Yield operator name, operator and its subgraph, over all subgraphs."""
     for graph in model.subgraphs:
-        for operator in graph.operators:
+        for operator in _list(graph.operators):
             yield op_name(model, operator), operator, graph
 
 
@@ -124,13 +129,29 @@ def tensor_name(tensor: Any) -> str:
     return (tensor.name or b"").decode(errors="replace")
 
 
-def named_borders(model: Any, side: str) -> list[tuple[str, Any]]:
-    """Give the ``"inputs"`` or ``"outputs"`` by their signature names, or tensor names where there is no signature."""
-    graph, signatures = main_graph(model), list(model.signatureDefs or [])
-    entries = getattr(signatures[0], side) if len(signatures) == 1 else []
-    names = {entry.tensorIndex: entry.name.decode(errors="replace") for entry in entries}
-    tensors = [(int(index), graph.tensors[index]) for index in getattr(graph, side)]
-    return [(names.get(index, tensor_name(tensor)), tensor) for index, tensor in tensors]
+def shape_of(tensor: Any) -> tuple[int, ...]:
+    """Give a tensor's shape, -1 for lengths that are not fixed."""
+    return tuple(map(int, _list(tensor.shapeSignature) or _list(tensor.shape)))
+
+
+def named_borders(model: Any, side: str, number: int = 0) -> list[tuple[str, Any]]:
+    """Give the ``"inputs"`` or ``"outputs"`` by their signature names, or tensor names where there is no signature.
+
+    Args:
+        model: Read from a file.
+        side: Which of them.
+        number: Of the subgraph.
+    """
+    graph, signature = model.subgraphs[number], signature_of(model, number)
+    entries = getattr(signature, side) or [] if signature is not None else []
+    names = {entry.tensorIndex: (entry.name or b"").decode(errors="replace") for entry in entries}
+    tensors = [(int(index), graph.tensors[index]) for index in _list(getattr(graph, side))]
+    return [(names.get(index) or tensor_name(tensor), tensor) for index, tensor in tensors]
+
+
+def signature_of(model: Any, number: int) -> Any | None:
+    """Give the first signature that names a subgraph, or None."""
+    return next((each for each in model.signatureDefs or [] if each.subgraphIndex == number), None)
 
 
 def constant_behind(model: Any, graph: Any, index: int) -> Any | None:
@@ -215,9 +236,12 @@ def _require_whole(model: Any) -> None:
         for tensor in graph.tensors:
             (tensor.name or b"").decode()
             _require_constant_size(tensor, model.buffers[_within(tensor.buffer, model.buffers)].data)
-        for index in (*graph.inputs, *graph.outputs):
+            scales = getattr(tensor.quantization and tensor.quantization.details, "scales", None)
+            if scales is not None:  # of blocks
+                _within(scales, graph.tensors)
+        for index in (*_list(graph.inputs), *_list(graph.outputs)):
             _within(index, graph.tensors)
-        for operator in graph.operators:
+        for operator in _list(graph.operators):
             _within(operator.opcodeIndex, model.operatorCodes)
             for index in (*_list(operator.inputs), *_list(operator.outputs)):
                 _within(max(index, 0), graph.tensors)
@@ -229,7 +253,7 @@ def _require_constant_size(tensor: Any, data: Any) -> None:
     bits = _BITS.get(dtype_name(tensor))
     if data is None or bits is None or tensor.sparsity is not None:
         return
-    wanted = math.prod(_list(tensor.shape)) * bits // 8
+    wanted = -(-math.prod(_list(tensor.shape)) * bits // 8)
     if len(data) < wanted:
         message = f"constant {tensor_name(tensor)!r} has {len(data)} of {wanted} bytes"
         raise ValueError(message)
@@ -242,7 +266,7 @@ def _within(index: int, items: Any) -> int:
     return index
 
 
-def _list(values: Any) -> list[int]:
+def _list(values: Any) -> list[Any]:
     return [] if values is None else list(values)
 
 

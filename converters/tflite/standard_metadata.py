@@ -16,7 +16,7 @@ from converters.tflite.flatbuffer import metadata_buffers
 from converters.tflite.metadata_schema import decoded, encoded
 from lspdmobile.preprocess import PreprocessContract
 
-__all__ = ["JOINTS", "NAME", "OURS", "TEXTS", "described_tensors", "read_metadata", "standard_metadata", "with_files"]
+__all__ = ["JOINTS", "NAME", "OURS", "TEXTS", "descriptions", "read_metadata", "standard_metadata", "with_files"]
 
 NAME: Final = "TFLITE_METADATA"
 OURS: Final = "lspdmobile"
@@ -122,11 +122,18 @@ def read_metadata(path: Path, model: Any) -> dict[str, str]:
     return {**others, **ours}
 
 
-def described_tensors(model: Any) -> dict[str, str]:
-    """Give the descriptions that the format's own metadata has of inputs and outputs, by their names there."""
+def descriptions(model: Any, side: str, names: Sequence[str]) -> list[str]:
+    """Give what the format's own metadata says of the ``"input"`` or ``"output"`` tensors; empty texts else.
+
+    Readers of the format go by position, and the names in the metadata need not be the file's own. Where all are, and
+    in another order, names decide.
+    """
     graphs = (_standard(NAME, metadata_buffers(model).get(NAME, b"")) or {}).get("subgraph_metadata", [])
-    tensors = [t for g in graphs[:1] for side in ("input", "output") for t in g.get(f"{side}_tensor_metadata", [])]
-    return {t["name"]: t["description"] for t in tensors if "name" in t and "description" in t}
+    tensors = [each for graph in graphs[:1] for each in graph.get(f"{side}_tensor_metadata", [])]
+    said = {each.get("name"): each.get("description", "") for each in tensors}
+    if len(tensors) == len(names) and not set(names) <= set(said):
+        return [each.get("description", "") for each in tensors]
+    return [said.get(name, "") for name in names]
 
 
 def _standard(name: str, content: bytes) -> dict[str, Any] | None:

@@ -91,14 +91,4 @@ def _losses(
 def _show(terminal: Terminal, facts: "ArtifactFacts") -> None:
     from lspdmobile.report.contents import contents_lines
 
-    for kind, tensors in (("input", facts.inputs), ("output", facts.outputs)):
-        for t in tensors:
-            said = f": {t.description}" if t.description else ""
-            terminal.show(f"{kind:<8}{t.name} {list(t.shape)} {t.dtype}{said}")
-    weights = ", ".join(f"{name} {count:,}" for name, count in sorted(facts.weight_bytes_by_dtype.items()))
-    terminal.show(f"weights {weights or 'none'} (bytes)")
-    counts = sorted(facts.ops.items(), key=lambda item: (-item[1], item[0]))
-    terminal.show("ops     " + ", ".join(f"{name} x{count}" for name, count in counts))
-    terminal.show(*contents_lines(facts))
-    for key, value in facts.metadata.items():
-        terminal.show(f"metadata {key}: {value}")
+    terminal.show_wrapped(*contents_lines(facts))

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import tempfile
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ from lspdmobile.cli.interrupt import stop_if_asked
 __all__ = ["Terminal", "relative", "working"]
 
 _PIPE_WIDTH: Final = 120
+_READABLE: Final = 100
+_INDENT: Final = " " * 8
 
 
 class Terminal:
@@ -47,6 +50,13 @@ class Terminal:
         """Print a result."""
         for thing in things:
             self.out.print(thing, soft_wrap=isinstance(thing, str))
+
+    def show_wrapped(self, *lines: str) -> None:
+        """Print lines that may be long, folded at blanks so that they can be read in 100 columns or fewer."""
+        width = min(self.out.width, _READABLE)
+        for line in lines:
+            folded = textwrap.wrap(line, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
+            self.out.print("\n".join(folded), soft_wrap=True, markup=False)
 
     def show_json(self, fields: Any) -> None:
         """Print a result as JSON."""
