@@ -122,7 +122,7 @@ class Part:
         name: As the file names it.
         inputs, outputs: Its own.
         operators: Their number.
-        macs: Multiply-accumulates of these operators.
+        macs: Multiply-accumulates of these operators; None where they are not counted.
         main: Whether inputs, outputs, operators and delegation of the whole file are this part's.
     """
 
@@ -131,7 +131,7 @@ class Part:
     inputs: tuple[TensorFacts, ...]
     outputs: tuple[TensorFacts, ...]
     operators: int
-    macs: int
+    macs: int | None
     main: bool = False
 
 

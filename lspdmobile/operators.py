@@ -132,6 +132,11 @@ class StoredBytes:
     content: bytes
     size_bytes: int | None = None
 
+    @property
+    def taken(self) -> int:
+        """Bytes in the file."""
+        return len(self.content) if self.size_bytes is None else self.size_bytes
+
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicate:
@@ -190,7 +195,7 @@ def duplicates_of(constants: Iterable[StoredBytes]) -> tuple[Duplicate, ...]:
     """
     held: defaultdict[tuple[int, bytes], list[StoredBytes]] = defaultdict(list)
     for constant in constants:
-        size = len(constant.content) if constant.size_bytes is None else constant.size_bytes
+        size = constant.taken
         if size:
             held[size, hashlib.sha256(constant.content).digest()].append(constant)
     found = [

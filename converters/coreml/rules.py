@@ -9,7 +9,10 @@ from typing import Final
 from lspdmobile.delegation import DelegationRule, Firmness
 from lspdmobile.operators import Operator, Value
 
-__all__ = ["GPU", "NEURAL_ENGINE"]
+__all__ = ["FLEXIBLE", "GPU", "NEURAL_ENGINE"]
+
+FLEXIBLE: Final = "flexible shapes"
+"""Name of the rule that is not about sizes which are enumerated."""
 
 _GUIDE: Final = "https://apple.github.io/coremltools/docs-guides/source"
 _COMPUTE_PLAN: Final = "https://huggingface.co/mickekringai/kb-whisper-coreml (*.mlcomputeplan.json)"
@@ -84,7 +87,7 @@ NEURAL_ENGINE: Final = (
         applies=_has_float32,
     ),
     DelegationRule(
-        name="flexible shapes",
+        name=FLEXIBLE,
         text="with a range of input sizes only the default one runs on the Neural Engine; enumerated sizes all may",
         source=f"https://developer.apple.com/forums/thread/724930; {_GUIDE}/flexible-inputs.html",
         firmness=Firmness.DOCUMENTED,

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from converters.coreml.contents import constants, grids, operators
-from converters.coreml.inspect import contents, forecasts, readings
+from converters.coreml.contents import constants, contents, grids, operators, readings
+from converters.coreml.inspect import forecasts
 from converters.executorch.inspect import facts_of
 from converters.executorch.program import read_with_constants
 from converters.executorch_coreml.embedded import CORE_ML, core_ml_files, is_compiled, mil_program

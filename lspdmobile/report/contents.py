@@ -59,7 +59,8 @@ def _part_lines(facts: ArtifactFacts) -> Iterator[str]:
     for part in facts.parts[:_PARTS]:
         borders = (", ".join(map(_tensor, side)) or "nothing" for side in (part.inputs, part.outputs))
         what = "this one is described here; " if part.main else ""
-        yield f"{part.kind} {part.name}: {what}{part.operators} operators, {amount(part.macs)} MACs; {' -> '.join(borders)}"
+        macs = "" if part.macs is None else f", {amount(part.macs)} MACs"
+        yield f"{part.kind} {part.name}: {what}{part.operators} operators{macs}; {' -> '.join(borders)}"
     if len(facts.parts) > _PARTS:
         yield f"and {len(facts.parts) - _PARTS} more"
 
@@ -102,6 +103,8 @@ def _short(name: str) -> str:
 
 def _macs(facts: ArtifactFacts) -> str:
     """Say how many, and what that leaves out."""
+    if facts.ops and not facts.operators:
+        return "not counted"
     told = amount(sum(operator.macs for operator in facts.operators))
     unknown = Counter(operator.kind for operator in facts.operators if not operator.counted)
     if unknown:

@@ -8,12 +8,12 @@ from typing import Any, Final
 from converters.coreml.mil.constants import TensorType
 from lspdmobile.errors import BadInputError, ConversionError
 
-__all__ = ["ImageInput", "NamedType", "check_features", "image_inputs"]
+__all__ = ["COLOURS", "ELEMENTS", "ImageInput", "NamedType", "allowed_sizes", "check_features", "image_inputs"]
 
-# ColorSpace of Apple's FeatureTypes.proto; float16 grey (40) is left out: no picture file holds it.
-_COLOURS: Final = {10: "grey", 20: "rgb", 30: "bgr"}
-# ArrayDataType of the same file.
-_ELEMENTS: Final = {0x10010: "float16", 0x10020: "float32", 0x10040: "float64", 0x20008: "int8", 0x20020: "int32"}
+COLOURS: Final = {10: "grey", 20: "rgb", 30: "bgr"}
+"""ColorSpace of Apple's FeatureTypes.proto; float16 grey (40) is left out: no picture file holds it."""
+ELEMENTS: Final = {0x10010: "float16", 0x10020: "float32", 0x10040: "float64", 0x20008: "int8", 0x20020: "int32"}
+"""ArrayDataType of the same file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +49,10 @@ def image_inputs(description: Any, path: Path) -> dict[str, ImageInput]:
     for feature in description.input:
         if feature.type.HasField("imageType"):
             image = feature.type.imageType
-            if image.colorSpace not in _COLOURS:
+            if image.colorSpace not in COLOURS:
                 message = f"{path}: image {feature.name!r} has colour space {image.colorSpace}: not implemented"
                 raise ConversionError(message)
-            colour = _COLOURS[image.colorSpace]
+            colour = COLOURS[image.colorSpace]
             images[feature.name] = ImageInput(colour=colour, height=int(image.height), width=int(image.width))
     for feature in (*description.input, *description.output):
         if feature.name not in images and not feature.type.HasField("multiArrayType"):
@@ -78,7 +78,7 @@ def check_features(
         for feature in features:
             if feature.name not in images and not _agrees(feature.type.multiArrayType, types[feature.name]):
                 array = feature.type.multiArrayType
-                element = _ELEMENTS.get(array.dataType, f"type {array.dataType}")
+                element = ELEMENTS.get(array.dataType, f"type {array.dataType}")
                 found = f"{element}{list(array.shape)}"
                 message = (
                     f"the description has {kind} {feature.name!r} as {found}, the program as {types[feature.name]}"
@@ -89,4 +89,28 @@ def check_features(
 def _agrees(array: Any, kind: TensorType) -> bool:
     shape = list(array.shape) or list(kind.shape)
     sizes = len(shape) == len(kind.shape) and all(b in (None, a) for a, b in zip(shape, kind.shape, strict=True))
-    return sizes and _ELEMENTS.get(array.dataType) == kind.dtype.name
+    return sizes and ELEMENTS.get(array.dataType) == kind.dtype.name
+
+
+def allowed_sizes(feature: Any) -> str:
+    """Say which sizes an input or output takes where they are not fixed; empty where they are."""
+    if feature.type.HasField("imageType"):
+        image = feature.type.imageType
+        if image.HasField("enumeratedSizes"):
+            sizes = (f"{size.height}x{size.width}" for size in image.enumeratedSizes.sizes)
+            return f"height x width {' or '.join(sizes)}"
+        if image.HasField("imageSizeRange"):
+            ranges = image.imageSizeRange
+            return f"height {_range(ranges.heightRange)}, width {_range(ranges.widthRange)}"
+    array = feature.type.multiArrayType
+    if array.HasField("enumeratedShapes"):
+        return " or ".join("x".join(map(str, each.shape)) for each in array.enumeratedShapes.shapes)
+    if array.HasField("shapeRange"):
+        return " x ".join(map(_range, array.shapeRange.sizeRanges))
+    return ""
+
+
+def _range(sizes: Any) -> str:
+    if sizes.upperBound < 0:
+        return f"{sizes.lowerBound} or more"
+    return str(sizes.lowerBound) if sizes.lowerBound == sizes.upperBound else f"{sizes.lowerBound} to {sizes.upperBound}"

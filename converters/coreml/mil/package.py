@@ -5,17 +5,26 @@ executor cannot honour (old neural networks, several functions, states, images a
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from converters.coreml.mil.constants import BlobFile, Constant, constant_from_value, tensor_type
-from converters.coreml.mil.features import ImageInput, NamedType, check_features, image_inputs
+from converters.coreml.mil.features import ImageInput, NamedType, allowed_sizes, check_features, image_inputs
 from converters.coreml.mil.schema import OTHER_MODEL_TYPES, model_from_bytes
 from lspdmobile.errors import BadInputError, ConversionError
 
-__all__ = ["Binding", "Operation", "Program", "read_program", "specification_path"]
+__all__ = [
+    "Binding",
+    "Operation",
+    "Program",
+    "metadata_of",
+    "read_model",
+    "read_program",
+    "said_of",
+    "specification_path",
+]
 
 Binding = str | Constant
 """What an operation's input is bound to: the name of a value, or a constant written in place."""
@@ -54,6 +63,9 @@ class Program:
         metadata: User-defined entries, and ``author``, ``license``, ``version``, ``short_description`` where set.
         images: Those of the inputs that are images, by name.
         descriptions: Of inputs and outputs, by name, where the file has one.
+        sizes: What inputs and outputs take whose sizes are not fixed, by name, in words.
+        enumerated: Whether all sizes that are not fixed are ones of a list.
+        inner: Values that blocks of operations are handed, such as the body of a loop.
     """
 
     path: Path
@@ -64,6 +76,9 @@ class Program:
     metadata: Mapping[str, str]
     images: Mapping[str, ImageInput] = field(default_factory=dict)
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, str] = field(default_factory=dict)
+    enumerated: bool = False
+    inner: tuple[NamedType, ...] = ()
 
 
 def specification_path(path: Path) -> Path:
@@ -88,6 +103,23 @@ def specification_path(path: Path) -> Path:
     return path / "Data" / relative
 
 
+def read_model(path: Path) -> tuple[Path, Any]:
+    """Read a package's specification: where it is, and the message.
+
+    Raises:
+        BadInputError: The package is damaged or incomplete.
+    """
+    file = specification_path(path)
+    try:
+        return file, model_from_bytes(file.read_bytes())
+    except OSError as error:
+        message = f"{file}: cannot be read ({error.strerror or error}); export the package again"
+        raise BadInputError(message) from error
+    except ValueError as error:
+        message = f"{file}: not a Core ML specification or cut short; export the package again"
+        raise BadInputError(message) from error
+
+
 def read_program(path: Path) -> Program:
     """Read a package's ML Program.
 
@@ -95,15 +127,7 @@ def read_program(path: Path) -> Program:
         BadInputError: The package is damaged, incomplete or not an ML Program.
         ConversionError: The program uses what is not implemented: several functions, states, images as outputs.
     """
-    file = specification_path(path)
-    try:
-        model = model_from_bytes(file.read_bytes())
-    except OSError as error:
-        message = f"{file}: cannot be read ({error.strerror or error}); export the package again"
-        raise BadInputError(message) from error
-    except ValueError as error:
-        message = f"{file}: not a Core ML specification or cut short; export the package again"
-        raise BadInputError(message) from error
+    file, model = read_model(path)
     function = _only_function(model, path)
     if function.opset not in function.block_specializations:
         message = f"{file}: the function's opset {function.opset!r} has no block; export the package again"
@@ -125,14 +149,25 @@ def read_program(path: Path) -> Program:
         inputs=inputs,
         outputs=outputs,
         operations=operations,
-        metadata=_metadata(model.description.metadata),
+        metadata=metadata_of(model),
         images=images,
-        descriptions={
-            feature.name: feature.shortDescription
-            for feature in (*model.description.input, *model.description.output)
-            if feature.shortDescription
-        },
+        **said_of((*model.description.input, *model.description.output)),
     )
+
+
+def said_of(features: Sequence[Any]) -> dict[str, Any]:
+    """Give the fields of :class:`Program` that its description alone has."""
+    sizes = {feature.name: said for feature in features if (said := allowed_sizes(feature))}
+    listed = [
+        feature.type.multiArrayType.HasField("enumeratedShapes") or feature.type.imageType.HasField("enumeratedSizes")
+        for feature in features
+        if feature.name in sizes
+    ]
+    return {
+        "descriptions": {each.name: each.shortDescription for each in features if each.shortDescription},
+        "sizes": sizes,
+        "enumerated": bool(listed) and all(listed),
+    }
 
 
 def _only_function(model: Any, path: Path) -> Any:
@@ -193,7 +228,9 @@ def _outputs(
     return tuple(known[name] for name in block.outputs)
 
 
-def _metadata(metadata: Any) -> dict[str, str]:
+def metadata_of(model: Any) -> dict[str, str]:
+    """Give what a specification says of its author and origin, and its user-defined entries."""
+    metadata = model.description.metadata
     fixed = {
         "author": metadata.author,
         "license": metadata.license,

@@ -11,6 +11,8 @@ _NESTED = {
     "BlobFileValue": "Value.BlobFileValue",
     **{name: f"TensorValue.Repeated{name}" for name in ("Floats", "Ints", "Bools", "Strings", "LongInts", "Doubles")},
     "Bytes": "TensorValue.RepeatedBytes",
+    **{name: f"ArrayFeatureType.{name}" for name in ("EnumeratedShapes", "Shape", "ShapeRange")},
+    **{name: f"ImageFeatureType.{name}" for name in ("EnumeratedImageSizes", "ImageSize", "ImageSizeRange")},
 }
 _ENUMERATIONS = {("TensorType", "dataType"), ("ArrayFeatureType", "dataType"), ("ImageFeatureType", "colorSpace")}
 
