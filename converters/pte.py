@@ -4,14 +4,17 @@ What is written is for XNNPACK unless ``converters.BACKENDS`` is asked for anoth
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converters import executorch, executorch_coreml
 from converters.executorch import COST_TARGET, SUFFIX, WHY_NOT, emit, misfit, supported
-from converters.executorch.program import forward_plan, read_program
+from converters.executorch.inspect import facts_of
+from converters.executorch.program import forward_plan, read_program, read_with_constants
 from converters.executorch_coreml.embedded import CORE_ML
+from converters.executorch_coreml.inspect import facts_inside
 from lspdmobile.artifact import ArtifactFacts, Converter, Executor, PrecisionLoss
 
 __all__ = [
@@ -34,7 +37,8 @@ def open_executor(path: Path, *, threads: int = 1) -> Executor:
 
 def inspect(path: Path) -> ArtifactFacts:
     """Read what is inside a ``.pte``, whatever it is delegated to; errors are those of its backend's reader."""
-    return _reader(path).inspect(path)
+    program, held = read_with_constants(path)
+    return facts_inside(path, program, held) if _has_core_ml(program) else facts_of(path, program, held)
 
 
 def precision_losses(path: Path, pictures: NDArray[np.float32]) -> tuple[PrecisionLoss, ...]:
@@ -43,5 +47,8 @@ def precision_losses(path: Path, pictures: NDArray[np.float32]) -> tuple[Precisi
 
 
 def _reader(path: Path) -> Converter:
-    delegates = forward_plan(read_program(path)).delegates
-    return executorch_coreml if any(delegate.id == CORE_ML for delegate in delegates) else executorch
+    return executorch_coreml if _has_core_ml(read_program(path)) else executorch
+
+
+def _has_core_ml(program: Any) -> bool:
+    return any(delegate.id == CORE_ML for delegate in forward_plan(program).delegates)

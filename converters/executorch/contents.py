@@ -10,7 +10,18 @@ from typing import Any, Final
 from converters.executorch.program import XNNPACK, XnnGraph, XnnNode, XnnValue
 from lspdmobile.operators import Grid, Operator, StoredBytes, Value
 
-__all__ = ["XNN_PREFIX", "constants", "dtype_of", "grids", "operators", "xnn_name"]
+__all__ = [
+    "XNN_PREFIX",
+    "call_of",
+    "constants",
+    "dtype_of",
+    "grids",
+    "held_tensor",
+    "is_external",
+    "kernel_name",
+    "operators",
+    "xnn_name",
+]
 
 XNN_PREFIX: Final = "xnnpack::"
 
@@ -25,7 +36,18 @@ _DTYPES: Final = {
     "DOUBLE": ("float64", 8),
     "BOOL": ("bool", 1),
     "BFLOAT16": ("bfloat16", 2),
+    "UINT16": ("uint16", 2),
+    "UINT32": ("uint32", 4),
+    "UINT64": ("uint64", 8),
+    "COMPLEX32": ("complex32", 4),
+    "COMPLEX64": ("complex64", 8),
+    "COMPLEX128": ("complex128", 16),
 }
+_KNOWN: Final = ("aten::", "prim::", "executorch_prim::", "dim_order_ops::", "quantized_decomposed::")
+"""Whose operators multiply only where :func:`_kernel_macs` counts it, or are counted below as unknown."""
+_UNCOUNTED: Final = ("attention", "lstm", "gru", "rnn", "einsum", "conv3d", "cdist", "addbmm", "baddbmm", "addmv")
+_TRANSPOSED: Final = 6
+"""Which argument of ``aten::convolution`` says whether it is transposed."""
 
 
 def dtype_of(tensor: Any) -> tuple[str, int]:
@@ -48,20 +70,40 @@ def operators(plan: Any, graphs: Sequence[XnnGraph]) -> tuple[Operator, ...]:
     """
     numbers = [i for i, delegate in enumerate(plan.delegates) if delegate.id == XNNPACK][: len(graphs)]
     found: list[Operator] = []
-    for chain in plan.chains:
-        for instruction in chain.instructions:
-            call = instruction.instr_args
-            if getattr(call, "delegate_index", None) in numbers:
-                blob = numbers.index(call.delegate_index)
-                found += _inside(graphs[blob], blob, len(graphs), call.args)
-            elif hasattr(call, "delegate_index"):
-                kind = f"delegate::{plan.delegates[call.delegate_index].id}"
-                found.append(_called(plan, kind, call.args, len(found)))
-            elif hasattr(call, "op_index"):
-                operator = plan.operators[call.op_index]
-                kind = f"{operator.name}.{operator.overload}" if operator.overload else operator.name
-                found.append(_called(plan, kind, call.args, len(found)))
+    for number, instruction in enumerate(each for chain in plan.chains for each in chain.instructions):
+        call, operator = call_of(plan, instruction)
+        if getattr(call, "delegate_index", None) in numbers:
+            blob = numbers.index(call.delegate_index)
+            found += _inside(graphs[blob], blob, len(graphs), call.args)
+        elif hasattr(call, "delegate_index"):
+            kind = f"delegate::{plan.delegates[call.delegate_index].id}"
+            found.append(_called(plan, kind, call.args, number))
+        elif operator is not None:
+            found.append(_called(plan, kernel_name(operator), call.args, number))
     return tuple(found)
+
+
+def call_of(plan: Any, instruction: Any) -> tuple[Any, Any | None]:
+    """Give what an instruction calls with, and the operator it calls; None for delegates, jumps and moves."""
+    call = instruction.instr_args
+    return call, plan.operators[call.op_index] if hasattr(call, "op_index") else None
+
+
+def kernel_name(operator: Any) -> str:
+    """Name an operator with its overload, such as ``aten::add.out``."""
+    return f"{operator.name}.{operator.overload}" if operator.overload else str(operator.name)
+
+
+def held_tensor(value: Any) -> bool:
+    """Tell whether a program's value is a constant that the file holds."""
+    stored = bool(getattr(value, "data_buffer_idx", 0)) and value.allocation_info is None
+    return stored and not is_external(value)
+
+
+def is_external(value: Any) -> bool:
+    """Tell whether a program's value is a constant that another file holds."""
+    told = getattr(value, "extra_tensor_info", None)
+    return told is not None and told.location.name == "EXTERNAL" and value.allocation_info is None
 
 
 def grids(graphs: Sequence[XnnGraph]) -> tuple[Grid, ...]:
@@ -72,13 +114,19 @@ def grids(graphs: Sequence[XnnGraph]) -> tuple[Grid, ...]:
             dtype=value.dtype,
             scales=value.scales or ((value.scale,) if value.scale is not None else ()),
             zero_points=(value.zero_point or 0,) if value.scale is not None else (0,) * len(value.scales),
-            axis=value.channel_axis if value.scales else None,
+            axis=value.channel_axis if value.scales and not value.group_size else None,
             constant=bool(value.constant_bytes),
+            block=_block(value),
         )
         for blob, graph in enumerate(graphs)
         for value in graph.values
         if value.scale is not None or value.scales
     )
+
+
+def _block(value: XnnValue) -> tuple[int, ...]:
+    """Groups of an XNNPACK weight lie along its last axis."""
+    return (*(1,) * (len(value.shape) - 1), value.group_size) if value.group_size else ()
 
 
 def constants(graphs: Sequence[XnnGraph]) -> Iterator[StoredBytes]:
@@ -138,13 +186,35 @@ def _called(plan: Any, kind: str, arguments: Sequence[int], number: int) -> Oper
             name=_outer_name(index),
             shape=tuple(map(int, tensor.sizes)),
             dtype=dtype_of(tensor)[0],
-            constant=bool(tensor.data_buffer_idx) and tensor.allocation_info is None,
+            constant=held_tensor(tensor) or is_external(tensor),
         )
         for index, tensor in tensors
     ]
     made = values[-1:]  # out variants are handed their result as an argument too
     read = [value for value in values[:-1] if value not in made]
-    return Operator(name=f"{kind} {number}", kind=kind, inputs=tuple(read), outputs=tuple(made))
+    return Operator(
+        name=f"{kind} {number}",
+        kind=kind,
+        inputs=tuple(read),
+        outputs=tuple(made),
+        macs=_kernel_macs(plan, kind, read, made, arguments),
+        counted=kind.startswith(_KNOWN) and not any(word in kind for word in _UNCOUNTED),
+    )
+
+
+def _kernel_macs(
+    plan: Any, kind: str, read: Sequence[Value], made: Sequence[Value], arguments: Sequence[int]
+) -> int:
+    """Count multiply-accumulates of ATen's convolution and matrix products."""
+    if len(read) < 2 or not made:
+        return 0
+    word, elements = kind.removeprefix("aten::").split(".")[0], made[-1].elements
+    if word == "convolution":
+        flag = plan.values[arguments[_TRANSPOSED]].val if len(arguments) > _TRANSPOSED else None
+        transposed = bool(getattr(flag, "bool_val", False))
+        return (read[0].elements if transposed else elements) * prod(read[1].shape[1:])
+    depths = {"mm": read[0], "bmm": read[0], "linear": read[0], "addmm": read[min(1, len(read) - 1)]}
+    return elements * depths[word].shape[-1] if word in depths and depths[word].shape else 0
 
 
 def _outer_name(index: int) -> str:

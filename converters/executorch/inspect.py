@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from converters.executorch.contents import XNN_PREFIX, constants, dtype_of, grids, operators, xnn_name
-from converters.executorch.program import XNNPACK, XnnGraph, XnnValue, forward_plan, read_with_constants, xnnpack_graphs
+from converters.executorch.contents import XNN_PREFIX, constants, dtype_of, grids, operators
+from converters.executorch.program import XNNPACK, forward_plan, read_with_constants, xnnpack_graphs
 from converters.executorch.rules import XNNPACK as XNNPACK_RULES
-from converters.layer_bytes import Reading, StoredConstant, layer_bytes
-from lspdmobile.artifact import ArtifactFacts, TensorFacts
+from converters.executorch.storage import Method, elsewhere, plain_constants, readings, unopened, weight_bytes
+from converters.layer_bytes import layer_bytes
+from lspdmobile.artifact import ArtifactFacts, Part, TensorFacts
 from lspdmobile.delegation import Delegation, divided, reasons
 from lspdmobile.errors import BadInputError
 from lspdmobile.operators import Operator, duplicates_of, layout_of_shape, leftovers_of
@@ -23,6 +24,8 @@ __all__ = ["METADATA_METHOD", "facts_of", "inspect", "is_outside", "kernel_calls
 METADATA_METHOD: Final = "lspdmobile_metadata"
 """Constant method whose one output is a JSON object of text entries."""
 
+_NO_DELEGATE: Final = "the program was lowered to no delegate"
+_LARGEST: Final = "the largest; lengths may change"
 _TEXT_FIELDS: Final = {"String": "string_val", "Int": "int_val", "Double": "double_val", "Bool": "bool_val"}
 
 
@@ -54,23 +57,51 @@ def facts_of(path: Path, program: Any, held: Mapping[str, bytes]) -> ArtifactFac
 
 def _facts(path: Path, program: Any, held: Mapping[str, bytes]) -> ArtifactFacts:
     plan = forward_plan(program)
-    graphs = tuple(xnnpack_graphs(program, path, held))
-    working, weights = operators(plan, graphs), _weight_bytes(plan, graphs)
+    methods = [(each, tuple(xnnpack_graphs(program, path, held, each))) for each in program.execution_plan]
+    graphs = next(graphs for each, graphs in methods if each is plan)
+    working, weights = operators(plan, graphs), weight_bytes(methods)
     inputs = _tensors(plan, plan.inputs, "input")
+    reads = (each for method in methods for each in readings(method, _prefix(method[0], plan)))
+    kinds = Counter(each.kind for one, inner in methods for each in operators(one, inner))
     return ArtifactFacts(
         inputs=inputs,
         outputs=_tensors(plan, plan.outputs, "output"),
         weight_bytes_by_dtype=weights,
-        ops=dict(Counter(each.kind for each in working).most_common()),
+        ops=dict(kinds.most_common()),
         delegation=_delegation(plan, working),
         metadata=_metadata(program),
-        weight_bytes_by_layer=layer_bytes(_readings(graphs), weights),
+        weight_bytes_by_layer=layer_bytes(reads, weights),
         operators=working,
-        grids=grids(graphs),
-        duplicates=duplicates_of(constants(graphs)),
+        grids=tuple(grid for _, inner in methods for grid in grids(inner)),
+        duplicates=duplicates_of(
+            (*(each for _, inner in methods for each in constants(inner)), *plain_constants(program, methods))
+        ),
         leftovers=leftovers_of(working),
         layout=layout_of_shape(inputs[0].shape) if inputs else None,
+        parts=tuple(_parts(methods, plan)),
+        elsewhere=elsewhere(methods),
+        unopened=unopened(program, methods, held),
     )
+
+
+def _prefix(method: Any, main: Any) -> str:
+    return "" if method is main else f"{method.name}: "
+
+
+def _parts(methods: Sequence[Method], main: Any) -> Iterator[Part]:
+    """Give every method but those that are metadata, where there are several."""
+    shown = [(plan, graphs) for plan, graphs in methods if plan is main or not _is_text(plan)]
+    for plan, graphs in shown if len(shown) > 1 else ():
+        working = operators(plan, graphs)
+        yield Part(
+            kind="method",
+            name=str(plan.name),
+            inputs=_tensors(plan, plan.inputs, "input"),
+            outputs=_tensors(plan, plan.outputs, "output"),
+            operators=len(working),
+            macs=sum(each.macs for each in working),
+            main=plan is main,
+        )
 
 
 def is_outside(operator: Operator) -> bool:
@@ -80,7 +111,9 @@ def is_outside(operator: Operator) -> bool:
 
 def _delegation(plan: Any, working: Sequence[Operator]) -> Delegation:
     names = list(dict.fromkeys(_delegate_name(delegate.id) for delegate in plan.delegates))
-    left = reasons(filter(is_outside, working), XNNPACK_RULES)
+    outside = list(filter(is_outside, working))
+    said = {} if names else dict.fromkeys((each.name for each in outside), _NO_DELEGATE)
+    left = reasons(outside, XNNPACK_RULES if "XNNPACK" in names else (), said)
     target = f"executorch-{names[0].lower()}" if len(names) == 1 else ""
     return divided(working, left, delegate=", ".join(names) or "none", target=target)
 
@@ -100,63 +133,33 @@ def _tensors(plan: Any, indices: list[int], what: str) -> tuple[TensorFacts, ...
         value = plan.values[index].val
         sizes = getattr(value, "sizes", None)
         dtype = dtype_of(value)[0] if sizes is not None else type(value).__name__.lower()
-        facts.append(TensorFacts(name=f"{what}_{position}", shape=tuple(map(int, sizes or ())), dtype=dtype))
-    return tuple(facts)
-
-
-def _weight_bytes(plan: Any, graphs: tuple[XnnGraph, ...]) -> dict[str, int]:
-    """Sum the bytes of constants by dtype: in XNNPACK's blobs, with their per-channel scales, and outside of them."""
-    total: Counter[str] = Counter()
-    for graph in graphs:
-        for value in graph.values:
-            total[value.dtype] += value.constant_bytes
-            total["float32"] += value.scales_bytes
-    seen: set[int] = set()
-    for entry in plan.values:
-        buffer = getattr(entry.val, "data_buffer_idx", 0)
-        if buffer and buffer not in seen and entry.val.allocation_info is None:
-            seen.add(buffer)
-            name, size = dtype_of(entry.val)
-            count = 1
-            for length in entry.val.sizes:
-                count *= length
-            total[name] += count * size
-    return {name: size for name, size in total.most_common() if size}
-
-
-def _readings(graphs: tuple[XnnGraph, ...]) -> Iterator[Reading]:
-    """Say which constants each operator inside XNNPACK's blobs reads; its file has no names for them."""
-    for blob, graph in enumerate(graphs):
-        for number, node in enumerate(graph.nodes):
-            read = [value for value in (node.input, node.filter, node.bias) if value is not None]
-            yield Reading(
-                name=xnn_name(node, blob, number, len(graphs)),
-                inputs=[id(value) for value in read if not value.constant_bytes],
-                outputs=[id(node.output)],
-                constants=[constant for value in read for constant in _stored(value)],
+        changing = sizes is not None and value.shape_dynamism.name != "STATIC"
+        facts.append(
+            TensorFacts(
+                name=f"{what}_{position}",
+                shape=tuple(map(int, sizes or ())),
+                dtype=dtype,
+                sizes=_LARGEST if changing else "",
             )
-
-
-def _stored(value: XnnValue) -> Iterator[StoredConstant]:
-    """Give a constant's elements and the scales beside it."""
-    if value.constant_bytes:
-        yield StoredConstant(key=id(value), dtype=value.dtype, size_bytes=value.constant_bytes)
-        yield StoredConstant(key=(id(value), "scales"), dtype="float32", size_bytes=value.scales_bytes)
+        )
+    return tuple(facts)
 
 
 def _metadata(program: Any) -> dict[str, str]:
     """Read constant methods: ours as its entries, any other by its name."""
     entries: dict[str, str] = {}
-    for plan in program.execution_plan:
-        if plan.inputs or len(plan.outputs) != 1:
-            continue
+    for plan in filter(_is_text, program.execution_plan):
         value = plan.values[plan.outputs[0]].val
-        field = _TEXT_FIELDS.get(type(value).__name__)
-        if field is None:
-            continue
-        text = str(getattr(value, field))
+        text = str(getattr(value, _TEXT_FIELDS[type(value).__name__]))
         entries.update(_entries(text) if plan.name == METADATA_METHOD else {plan.name: text})
     return entries
+
+
+def _is_text(plan: Any) -> bool:
+    """Tell whether a method takes nothing and gives one text, number or truth value."""
+    if plan.inputs or len(plan.outputs) != 1:
+        return False
+    return type(plan.values[plan.outputs[0]].val).__name__ in _TEXT_FIELDS
 
 
 def _entries(text: str) -> dict[str, str]:

@@ -27,6 +27,10 @@ XNNPACK: Final = "XnnpackBackend"
 
 _MAGIC: Final = b"ET12"
 _SHORTEST_FILE: Final = 8
+_OTHERS: Final = {
+    b"BP08": "a bundled program: give the program it was made from",
+    b"FT01": "the data of a program, a .ptd file: give the program",
+}
 _XNN_MAGIC: Final = b"XH00"
 _XNN_OFFSETS: Final = struct.Struct("<II")
 _XNN_OFFSETS_AT: Final = 10
@@ -40,14 +44,14 @@ _DTYPES: Final = {
     6: "int8",
     7: "int32",
     8: "int4",
-    9: "int8",
+    9: "int8 (made while it runs)",
     10: "int4",
-    11: "int8",
+    11: "int8 (made while it runs)",
     12: "int32",
     13: "float32",
     14: "bfloat16",
 }
-"""XNNDatatype to the type of the stored elements."""
+"""XNNDatatype to the type of the stored elements; 9 and 11 are quantized dynamically and never stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,10 @@ class XnnValue:
         shape: Pictures are ``[N, rows, columns, channels]`` inside XNNPACK.
         external: Which argument of the delegate call it is; None inside the graph.
         channel_axis: Along which ``scales`` go.
+        scales_dtype: Type these are stored in.
+        group_size: How many neighbours along the last axis share a scale; 0 where all do.
+        data_key, scales_key: Named data that hold elements and scales; empty where the blob does.
+        external_data: Whether the file itself has not got them.
     """
 
     dtype: str
@@ -78,6 +86,11 @@ class XnnValue:
     shape: tuple[int, ...] = ()
     external: int | None = None
     channel_axis: int = 0
+    scales_dtype: str = "float32"
+    group_size: int = 0
+    data_key: str = ""
+    scales_key: str = ""
+    external_data: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +144,8 @@ def read_with_constants(path: Path) -> tuple[Any, dict[str, bytes]]:
         message = f"{path}: cannot be read ({error.strerror or error})"
         raise BadInputError(message) from error
     if len(data) < _SHORTEST_FILE or data[4:8] != _MAGIC:
-        message = f"{path}: is no ExecuTorch program (the mark ET12 is missing at byte 4)"
+        known = f"; it is {_OTHERS[data[4:8]]}" if data[4:8] in _OTHERS else ""
+        message = f"{path}: is no ExecuTorch program (the mark ET12 is missing at byte 4){known}"
         raise BadInputError(message)
     try:
         from executorch.exir._serialize._program import deserialize_pte_binary
@@ -150,31 +164,31 @@ def read_with_constants(path: Path) -> tuple[Any, dict[str, bytes]]:
 
 
 def forward_plan(program: Any) -> Any:
-    """Give the execution plan of ``forward``, or of the only method that takes an input.
+    """Give the execution plan of ``forward``, else of the first method that takes an input, else of the first.
 
     Raises:
         LookupError: There is none.
     """
     plans = program.execution_plan
     named = [plan for plan in plans if plan.name == "forward"] or [plan for plan in plans if plan.inputs]
-    if not named:
-        message = "no method takes an input"
-        raise LookupError(message)
-    return named[0]
+    return (named or plans)[0]
 
 
-def xnnpack_graphs(program: Any, path: Path, constants: Mapping[str, bytes] | None = None) -> Iterator[XnnGraph]:
-    """Yield the graph of each XNNPACK blob of the main method.
+def xnnpack_graphs(
+    program: Any, path: Path, constants: Mapping[str, bytes] | None = None, plan: Any = None
+) -> Iterator[XnnGraph]:
+    """Yield the graph of each XNNPACK blob of a method.
 
     Args:
         program: Read back from ``path``.
         path: For messages.
         constants: From :func:`read_with_constants`, for the numbers as well; without them only their sizes are given.
+        plan: Of the method; the main one's if left out.
 
     Raises:
         BadInputError: A blob cannot be read, or a constant is absent.
     """
-    for delegate in forward_plan(program).delegates:
+    for delegate in (plan or forward_plan(program)).delegates:
         if delegate.id == XNNPACK:
             blob = bytes(program.backend_delegate_data[delegate.processed.index].data)
             try:
@@ -211,36 +225,61 @@ def _graph_bytes(blob: bytes) -> bytes:
 def _graph(graph: dict[str, Any], constants: Mapping[str, bytes]) -> XnnGraph:
     entries = graph["constant_data"]
     sizes = [entry["size"] for entry in entries] or [len(entry["storage"]) for entry in graph["constant_buffer"]]
-    held = [constants.get(entry["named_key"], b"")[: entry["size"]] for entry in entries] or [b""] * len(sizes)
+    keys = [str(entry["named_key"]) for entry in entries] or [""] * len(sizes)
+    held = [constants.get(key, b"")[:size] for key, size in zip(keys, sizes, strict=True)]
+    blobs = _Constants(sizes=sizes, held=held, keys=keys, absent=[bool(key) and key not in constants for key in keys])
     values: dict[int, XnnValue] = {}
     for entry in graph["xvalues"]:
         union = entry["xvalue_union"]
         base = union.get("tensor_value", union)
-        values[base["id_out"]] = _value(base, union.get("quant_params") or {}, sizes, held)
+        values[base["id_out"]] = _value(base, union.get("quant_params") or {}, blobs)
     return XnnGraph(
         nodes=tuple(_node(entry["xnode_union"], values) for entry in graph["xnodes"]), values=tuple(values.values())
     )
 
 
-def _value(base: dict[str, Any], grid: dict[str, Any], sizes: list[int], held: list[bytes]) -> XnnValue:
+@dataclass(frozen=True, kw_only=True)
+class _Constants:
+    """A blob's constants by their numbers: bytes, content, name in the file's named data, whether it is not there."""
+
+    sizes: list[int]
+    held: list[bytes]
+    keys: list[str]
+    absent: list[bool]
+
+
+def _value(base: dict[str, Any], grid: dict[str, Any], blobs: _Constants) -> XnnValue:
     constant, scales = base["constant_buffer_idx"], grid.get("scale_buffer_idx", 0)
-    per_tensor = grid.get("type") == "PerTensorQuant"
+    per_tensor, grouped = (grid.get("type") == name for name in ("PerTensorQuant", "PerChannelGroupQuant"))
     stored = () if per_tensor else tuple(grid.get("scale", ()))
-    if scales and grid.get("type") == "PerChannelQuant":
-        stored = struct.unpack(f"<{len(held[scales]) // 4}f", held[scales])
+    if scales:
+        stored = _scales(blobs.held[scales], halved=grouped)
     return XnnValue(
         dtype=_DTYPES.get(base["datatype"], f"datatype {base['datatype']}"),
-        constant_bytes=sizes[constant] if constant else 0,
-        scales_bytes=(sizes[scales] if scales else 4 * len(grid.get("scale", []))) if not per_tensor else 0,
+        constant_bytes=blobs.sizes[constant] if constant else 0,
+        scales_bytes=(blobs.sizes[scales] if scales else 4 * len(grid.get("scale", []))) if not per_tensor else 0,
         scale=float(grid["scale"]) if per_tensor else None,
         zero_point=int(grid["zero_point"]) if per_tensor else None,
-        constant=held[constant] if constant else b"",
+        constant=blobs.held[constant] if constant else b"",
         scales=stored,
         number=int(base["id_out"]),
         shape=tuple(int(size) for size in base["dims"]),
         external=int(base["external_id"]) if base["external_id"] != _INVALID_ID else None,
         channel_axis=int(grid.get("channel_dim", 0)),
+        scales_dtype="bfloat16" if grouped and scales else "float32",
+        group_size=int(grid.get("group_size", 0)),
+        data_key=blobs.keys[constant] if constant else "",
+        scales_key=blobs.keys[scales] if scales else "",
+        external_data=bool(constant) and blobs.absent[constant],
     )
+
+
+def _scales(held: bytes, *, halved: bool) -> tuple[float, ...]:
+    """Unpack scales; those of groups are bfloat16, the upper half of a float32."""
+    if not halved:
+        return struct.unpack(f"<{len(held) // 4}f", held[: len(held) // 4 * 4])
+    words = struct.unpack(f"<{len(held) // 2}H", held[: len(held) // 2 * 2])
+    return struct.unpack(f"<{len(words)}f", struct.pack(f"<{len(words)}I", *(word << 16 for word in words)))
 
 
 def _node(union: dict[str, Any], values: dict[int, XnnValue]) -> XnnNode:

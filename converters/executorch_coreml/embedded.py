@@ -22,12 +22,13 @@ _COMPILED: Final = "model.mlmodelc"
 _REFERENCE: Final = b"CMJR"
 
 
-def core_ml_files(program: Any, path: Path) -> Iterator[dict[str, bytes]]:
+def core_ml_files(program: Any, path: Path, *, skip_shared: bool = False) -> Iterator[dict[str, bytes]]:
     """Yield the files of each Core ML delegate of the main method: path to content.
 
     Args:
         program: As :func:`converters.executorch.program.read_program` gives it.
         path: For messages.
+        skip_shared: Give no files of a model that is stored elsewhere, instead of refusing it.
 
     Raises:
         BadInputError: A delegate's data is damaged.
@@ -37,6 +38,9 @@ def core_ml_files(program: Any, path: Path) -> Iterator[dict[str, bytes]]:
         if delegate.id != CORE_ML:
             continue
         blob = bytes(program.backend_delegate_data[delegate.processed.index].data)
+        if blob.startswith(_REFERENCE) and skip_shared:
+            yield {}
+            continue
         if blob.startswith(_REFERENCE):
             message = f"{path}: its methods share one Core ML model; only files whose one method has its own are read"
             raise ConversionError(message)

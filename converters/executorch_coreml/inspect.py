@@ -1,10 +1,10 @@
 """What is really inside a ``.pte`` with Core ML delegates, ours or not, the Core ML programs included."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from converters.coreml.contents import constants, contents, grids, operators, readings
 from converters.coreml.inspect import forecasts
@@ -16,7 +16,7 @@ from lspdmobile.artifact import ArtifactFacts
 from lspdmobile.delegation import Delegation, divided
 from lspdmobile.operators import Grid, Operator, StoredBytes, duplicates_of, leftovers_of
 
-__all__ = ["inspect"]
+__all__ = ["facts_inside", "inspect"]
 
 _UNOPENED: Final = f"delegate::{CORE_ML}"
 
@@ -25,24 +25,30 @@ def inspect(path: Path) -> ArtifactFacts:
     """Read a ``.pte`` and the Core ML programs of its delegates.
 
     Inputs, outputs and metadata are the ExecuTorch program's; operations inside a Core ML program are named
-    ``coreml::conv``. A compiled model cannot be opened: it counts as one operator and its weights are not in the byte
-    table. That an operation is delegated to Core ML does not say whether the Neural Engine takes it.
+    ``coreml::conv``. A compiled model, or one that methods share, is not opened: it counts as one operator and its
+    weights are not in the byte table. That an operation is delegated to Core ML does not say whether the Neural Engine takes it.
 
     Raises:
         BadInputError: The file or a delegate in it is damaged.
         ConversionError: A Core ML program uses what the reader does not know.
         EnvironmentLacksError: executorch is absent.
     """
-    program, held = read_with_constants(path)
+    return facts_inside(path, *read_with_constants(path))
+
+
+def facts_inside(path: Path, program: Any, held: Mapping[str, bytes]) -> ArtifactFacts:
+    """Give what :func:`inspect` gives, of a program that was read from ``path`` with the constants it holds by name."""
     facts = facts_of(path, program, held)
     weights, layers = Counter[str](facts.weight_bytes_by_dtype), dict(facts.weight_bytes_by_layer)
     opened: list[tuple[Operator, ...]] = []
     found: list[Grid] = []
     stored: list[StoredBytes] = []
-    for number, files in enumerate(core_ml_files(program, path)):
-        if is_compiled(files):
+    unread = facts.unopened.get(CORE_ML, 0)
+    for number, files in enumerate(core_ml_files(program, path, skip_shared=True)):
+        if not files or is_compiled(files):
             opened.append(())
             continue
+        unread -= sum(map(len, files.values()))
         embedded = mil_program(files, path)
         _, held_by_dtype = contents(embedded)
         layers |= {f"coreml {number}: {k}": held for k, held in layer_bytes(readings(embedded), held_by_dtype).items()}
@@ -54,7 +60,7 @@ def inspect(path: Path) -> ArtifactFacts:
     working = _opened(facts.operators, opened)
     return replace(
         facts,
-        ops=dict(Counter(each.kind for each in working).most_common()),
+        ops=_counted(facts, working),
         weight_bytes_by_dtype=dict(weights.most_common()),
         weight_bytes_by_layer=layers,
         delegation=_delegation(facts.delegation, working),
@@ -63,7 +69,15 @@ def inspect(path: Path) -> ArtifactFacts:
         grids=(*facts.grids, *found),
         duplicates=(*facts.duplicates, *duplicates_of(stored)),
         leftovers=leftovers_of(inside, simulated=True),
+        unopened={name: size for name, size in facts.unopened.items() if name != CORE_ML}
+        | ({} if all(opened) else {CORE_ML: unread}),
     )
+
+
+def _counted(facts: ArtifactFacts, working: Sequence[Operator]) -> dict[str, int]:
+    """Count the operators of all methods, the main one's delegates opened."""
+    counts = Counter(facts.ops) - Counter(each.kind for each in facts.operators)
+    return dict((counts + Counter(each.kind for each in working)).most_common())
 
 
 def _opened(outside: Sequence[Operator], parts: Sequence[Sequence[Operator]]) -> tuple[Operator, ...]:
@@ -76,7 +90,7 @@ def _opened(outside: Sequence[Operator], parts: Sequence[Sequence[Operator]]) ->
         elif part := next(waiting, ()):
             found += [replace(inner, kind=f"coreml::{inner.kind}") for inner in part]
         else:
-            found.append(replace(each, kind=f"{_UNOPENED} (compiled model)"))
+            found.append(replace(each, kind=f"{_UNOPENED} (not opened)"))
     return tuple(found)
 
 

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["inspect"]
 
 _PICTURES = 8
+_HINTS = {
+    ".mlmodel": "; save it as a package with Core ML Tools: MLModel('x.mlmodel').save('x.mlpackage')",
+    ".mlmodelc": "; a compiled model cannot be opened: give the package it was compiled from",
+    ".task": "; a task bundle is a ZIP archive: unpack it and give a .tflite file in it",
+    ".bpte": "; a bundled program has a program and its tests: give the .pte it was made from",
+    ".ptd": "; a .ptd file has the constants of a program: give the .pte",
+}
 _GATE_FAILED = 3
 
 
@@ -46,7 +53,8 @@ def inspect(
         limits = parse_min_delegated(min_delegated)
         known = converter_of(artifact)
         if known is None:
-            message = f"{artifact}: an artifact is a .tflite, .pte or .mlpackage"
+            hint = _HINTS.get(artifact.suffix, "")
+            message = f"{artifact}: an artifact is a .tflite, .pte or .mlpackage{hint}"
             raise BadInputError(message)
         if not artifact.exists():
             message = f"{artifact}: no such artifact"
