@@ -40,13 +40,13 @@ def facts_inside(path: Path, program: Any, held: Mapping[str, bytes]) -> Artifac
     """Give what :func:`inspect` gives, of a program that was read from ``path`` with the constants it holds by name."""
     facts = facts_of(path, program, held)
     weights, layers = Counter[str](facts.weight_bytes_by_dtype), dict(facts.weight_bytes_by_layer)
-    opened: list[tuple[Operator, ...]] = []
+    opened: list[tuple[Operator, ...] | str] = []
     found: list[Grid] = []
     stored: list[StoredBytes] = []
     unread = facts.unopened.get(CORE_ML, 0)
     for number, files in enumerate(core_ml_files(program, path, skip_shared=True)):
         if not files or is_compiled(files):
-            opened.append(())
+            opened.append("compiled model" if files else "stored elsewhere in the file")
             continue
         unread -= sum(map(len, files.values()))
         embedded = mil_program(files, path)
@@ -56,7 +56,7 @@ def facts_inside(path: Path, program: Any, held: Mapping[str, bytes]) -> Artifac
         opened.append(operators(embedded))
         found += grids(embedded)
         stored += constants(embedded)
-    inside = [each for part in opened for each in part]
+    inside = [each for part in opened if not isinstance(part, str) for each in part]
     working = _opened(facts.operators, opened)
     return replace(
         facts,
@@ -70,7 +70,7 @@ def facts_inside(path: Path, program: Any, held: Mapping[str, bytes]) -> Artifac
         duplicates=(*facts.duplicates, *duplicates_of(stored)),
         leftovers=leftovers_of(inside, simulated=True),
         unopened={name: size for name, size in facts.unopened.items() if name != CORE_ML}
-        | ({} if all(opened) else {CORE_ML: unread}),
+        | ({CORE_ML: unread} if any(isinstance(part, str) for part in opened) else {}),
     )
 
 
@@ -80,17 +80,18 @@ def _counted(facts: ArtifactFacts, working: Sequence[Operator]) -> dict[str, int
     return dict((counts + Counter(each.kind for each in working)).most_common())
 
 
-def _opened(outside: Sequence[Operator], parts: Sequence[Sequence[Operator]]) -> tuple[Operator, ...]:
-    """Put what the delegates hold in the places of the delegates; a compiled model stays one operator."""
+def _opened(outside: Sequence[Operator], parts: Sequence[Sequence[Operator] | str]) -> tuple[Operator, ...]:
+    """Put what the delegates hold in the places of the delegates; one that is not opened, and says why, stays one."""
     waiting = iter(parts)
     found: list[Operator] = []
     for each in outside:
-        if each.kind != _UNOPENED:
+        part = next(waiting, "") if each.kind == _UNOPENED else None
+        if part is None:
             found.append(each)
-        elif part := next(waiting, ()):
-            found += [replace(inner, kind=f"coreml::{inner.kind}") for inner in part]
+        elif isinstance(part, str):
+            found.append(replace(each, kind=f"{_UNOPENED} ({part})"))
         else:
-            found.append(replace(each, kind=f"{_UNOPENED} (not opened)"))
+            found += [replace(inner, kind=f"coreml::{inner.kind}") for inner in part]
     return tuple(found)
 
 

@@ -10,13 +10,15 @@ from converters.tflite.delegates import gpu_forecast, xnnpack_partition
 from converters.tflite.flatbuffer import (
     dtype_name,
     main_graph,
+    metadata_buffers,
     named_borders,
     operators,
     read_model,
     shape_of,
     signature_of,
 )
-from converters.tflite.standard_metadata import descriptions, read_metadata
+from converters.tflite.probing import ask, ask_apart
+from converters.tflite.standard_metadata import OURS, descriptions, read_metadata
 from converters.tflite.storage import encodings, readings, weight_bytes
 from lspdmobile.artifact import ArtifactFacts, Part, TensorFacts
 from lspdmobile.delegation import Delegation
@@ -30,7 +32,8 @@ def inspect(path: Path) -> ArtifactFacts:
     """Read a file's inputs, outputs, constants, operators, metadata and XNNPACK partition.
 
     The delegation is that of the interpreter's own partition after loading, None where this machine cannot load the
-    file (custom operators, for instance). The GPU delegate is foretold. Both are of the first subgraph.
+    file (custom operators, for instance). The GPU delegate is foretold. Both are of the first subgraph. Files of others
+    are given to LiteRT in a process of its own, because a damaged one can end the process that loads it.
 
     Raises:
         BadInputError: The file is unreadable, truncated or no TFLite file.
@@ -47,7 +50,8 @@ def inspect(path: Path) -> ArtifactFacts:
 def _facts(path: Path, model: Any) -> ArtifactFacts:
     weights, working = weight_bytes(model), graph_operators(model, main_graph(model))
     inputs, outputs = (_borders(model, side) for side in ("input", "output"))
-    partition = xnnpack_partition(path, working)
+    answer = ask(path) if OURS in metadata_buffers(model) else ask_apart(path)
+    partition = xnnpack_partition(answer, working)
     return ArtifactFacts(
         inputs=inputs,
         outputs=outputs,
@@ -58,7 +62,7 @@ def _facts(path: Path, model: Any) -> ArtifactFacts:
         metadata=read_metadata(path, model),
         weight_bytes_by_layer=layer_bytes(readings(model), weights),
         operators=working,
-        forecasts=(gpu_forecast(path, working),),
+        forecasts=(gpu_forecast(answer, working),),
         grids=grids(model),
         duplicates=duplicates_of(constants(model)),
         leftovers=leftovers_of(working),
