@@ -14,6 +14,7 @@ from converters.executorch_coreml.embedded import CORE_ML, core_ml_files, is_com
 from converters.layer_bytes import layer_bytes
 from lspdmobile.artifact import ArtifactFacts
 from lspdmobile.delegation import Delegation, divided
+from lspdmobile.errors import BadInputError
 from lspdmobile.operators import Grid, Operator, StoredBytes, duplicates_of, leftovers_of
 
 __all__ = ["facts_inside", "inspect"]
@@ -39,6 +40,14 @@ def inspect(path: Path) -> ArtifactFacts:
 def facts_inside(path: Path, program: Any, held: Mapping[str, bytes]) -> ArtifactFacts:
     """Give what :func:`inspect` gives, of a program that was read from ``path`` with the constants it holds by name."""
     facts = facts_of(path, program, held)
+    try:
+        return _with_core_ml(path, program, facts)
+    except (LookupError, AttributeError, TypeError, ValueError) as error:
+        message = f"{path}: its Core ML part contradicts itself ({type(error).__name__}: {error}); export it again"
+        raise BadInputError(message) from error
+
+
+def _with_core_ml(path: Path, program: Any, facts: ArtifactFacts) -> ArtifactFacts:
     weights, layers = Counter[str](facts.weight_bytes_by_dtype), dict(facts.weight_bytes_by_layer)
     opened: list[tuple[Operator, ...] | str] = []
     found: list[Grid] = []

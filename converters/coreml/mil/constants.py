@@ -202,7 +202,7 @@ def constant_from_value(value: Any, folder: Path, blobs: dict[str, BlobFile], wh
 
 def _inside(folder: Path, name: str) -> Path:
     relative = Path(name.removeprefix("@model_path/"))
-    if relative.is_absolute() or ".." in relative.parts:
+    if relative.is_absolute() or ".." in relative.parts or "\0" in name:
         message = f"{folder}: weights {name!r} lie outside the package; refused"
         raise BadInputError(message)
     return folder / relative

@@ -97,7 +97,7 @@ def specification_path(path: Path) -> Path:
     except (ValueError, KeyError, TypeError) as error:
         message = f"{manifest}: cannot be read as a package manifest; export the package again"
         raise BadInputError(message) from error
-    if relative.is_absolute() or ".." in relative.parts:
+    if relative.is_absolute() or ".." in relative.parts or "\0" in str(relative):
         message = f"{manifest}: names a model outside the package; refused"
         raise BadInputError(message)
     return path / "Data" / relative
