@@ -17,6 +17,8 @@ __all__ = ["encodings"]
 _PREFIX: Final = "constexpr_"
 _PALETTES: Final = ("constexpr_lut_to_dense", "constexpr_lut_to_sparse")
 _SPARSE: Final = "constexpr_sparse_to_dense"
+_BESIDES: Final = ("lut", "mask", "offset", "scale", "zero_point")
+"""Parameters that are not the numbers themselves."""
 _CAST: Final = "constexpr_cast"
 
 
@@ -46,12 +48,14 @@ def _encoding(operation: Operation, constants: dict[str, Constant], makers: dict
         if here not in chain:
             chain.append(here)
             waiting += [makers[name] for name in _names(here) if name in makers]
-    held = {id(each): each for step in chain for each in _held(step, constants).values()}
-    largest = max(held.values(), key=lambda each: each.stored_bytes, default=None)
+    named = [(parameter, each) for step in chain for parameter, each in _held(step, constants).items()]
+    held = {id(each): each for _, each in named}
+    numbers = [each for parameter, each in named if parameter not in _BESIDES]
+    stored = max(numbers or held.values(), key=lambda each: each.stored_bytes, default=None)
     return Encoding(
         tensor=operation.outputs[0].name,
         how=", ".join(dict.fromkeys(_how(step, constants, operation) for step in chain)),
-        stored=largest.type.dtype.name if largest is not None else "",
+        stored=stored.type.dtype.name if stored is not None else "",
         read_as=operation.outputs[-1].type.dtype.name,
         size_bytes=sum(each.stored_bytes for each in held.values()),
     )

@@ -87,7 +87,9 @@ def _facts(path: Path, file: Path, model: Any) -> ArtifactFacts:
         inputs=inputs,
         outputs=_borders(model.description.output),
         weight_bytes_by_dtype=dict(sum(bytes_of.values(), Counter[str]()).most_common()),
-        ops=dict(Counter(layer.kind for some in layers.values() for layer in some if layer.kind != _CONST).most_common()),
+        ops=dict(
+            Counter(layer.kind for some in layers.values() for layer in some if layer.kind != _CONST).most_common()
+        ),
         undelegated=f"Core ML decides on the device; this is a {_kind(model)}, not an ML Program",
         metadata=metadata_of(model),
         weight_bytes_by_layer={name: dict(held) for name, held in bytes_of.items()},

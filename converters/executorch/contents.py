@@ -202,9 +202,7 @@ def _called(plan: Any, kind: str, arguments: Sequence[int], number: int) -> Oper
     )
 
 
-def _kernel_macs(
-    plan: Any, kind: str, read: Sequence[Value], made: Sequence[Value], arguments: Sequence[int]
-) -> int:
+def _kernel_macs(plan: Any, kind: str, read: Sequence[Value], made: Sequence[Value], arguments: Sequence[int]) -> int:
     """Count multiply-accumulates of ATen's convolution and matrix products."""
     if len(read) < 2 or not made:
         return 0

@@ -68,7 +68,9 @@ def plain_constants(program: Any, methods: Sequence[Method]) -> Iterator[StoredB
             if held_tensor(entry.val) and entry.val.data_buffer_idx not in seen:
                 seen.add(entry.val.data_buffer_idx)
                 data = bytes(program.constant_buffer[entry.val.data_buffer_idx].storage)
-                yield StoredBytes(name=f"value {number}", dtype=dtype_of(entry.val)[0], content=data[: _size(entry.val)])
+                yield StoredBytes(
+                    name=f"value {number}", dtype=dtype_of(entry.val)[0], content=data[: _size(entry.val)]
+                )
 
 
 def readings(method: Method, prefix: str = "") -> Iterator[Reading]:

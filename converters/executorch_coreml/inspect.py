@@ -27,7 +27,8 @@ def inspect(path: Path) -> ArtifactFacts:
 
     Inputs, outputs and metadata are the ExecuTorch program's; operations inside a Core ML program are named
     ``coreml::conv``. A compiled model, or one that methods share, is not opened: it counts as one operator and its
-    weights are not in the byte table. That an operation is delegated to Core ML does not say whether the Neural Engine takes it.
+    weights are not in the byte table. That an operation is delegated to Core ML does not say whether the Neural Engine
+    takes it.
 
     Raises:
         BadInputError: The file or a delegate in it is damaged.

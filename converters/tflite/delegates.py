@@ -19,7 +19,6 @@ XNNPACK_TARGET: Final = "litert-xnnpack"
 GPU_TARGET: Final = "litert-gpu"
 
 
-
 def xnnpack_partition(answer: Answer, operators: Sequence[Operator]) -> Delegation | str:
     """Tell which operators the interpreter handed to XNNPACK; where it cannot load the file, what it says.
 

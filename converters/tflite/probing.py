@@ -1,7 +1,7 @@
 """What LiteRT itself says of a ``.tflite`` file: how it divides it, and what its check for the GPU refuses.
 
-Run as a module, this is a process of its own: ``python -m converters.tflite.probing FILE`` prints one JSON object. LiteRT
-trusts what it loads: a file that is damaged where nobody else looks ends the process.
+Run as a module, this is a process of its own: ``python -m converters.tflite.probing FILE`` prints one JSON object.
+LiteRT trusts what it loads: a file that is damaged where nobody else looks ends the process.
 """
 
 import json

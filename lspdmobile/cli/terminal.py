@@ -55,7 +55,9 @@ class Terminal:
         """Print lines that may be long, folded at blanks so that they can be read in 100 columns or fewer."""
         width = min(self.out.width, _READABLE)
         for line in lines:
-            folded = textwrap.wrap(line, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
+            folded = textwrap.wrap(
+                line, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False
+            )
             self.out.print("\n".join(folded), soft_wrap=True, markup=False)
 
     def show_json(self, fields: Any) -> None:

@@ -70,17 +70,21 @@ def _stored_lines(facts: ArtifactFacts) -> Iterator[str]:
     groups: defaultdict[tuple[str, str, str], list[Encoding]] = defaultdict(list)
     for each in facts.encodings:
         groups[_SHARE.sub("%", each.how), each.stored, each.read_as].append(each)
-    for (how, stored, read_as), some in groups.items():
-        shares = sorted(int(share) for each in some for share in _SHARE.findall(each.how))
-        if shares:
-            ends = f"{shares[0]}%" if shares[0] == shares[-1] else f"{shares[0]} to {shares[-1]}%"
-            how = how.replace("%", ends, 1)
+    for (words, stored, read_as), some in groups.items():
         size = sum(each.size_bytes for each in some)
-        yield f"stored  {_constants(len(some))} as {stored}, read as {read_as} ({how}): {size:,} bytes"
+        yield f"stored  {_constants(len(some))} as {stored}, read as {read_as} ({_how(words, some)}): {size:,} bytes"
     for name, size in facts.elsewhere.items():
         yield f"outside {size:,} bytes of constants are not in this file: {name}"
     for name, size in facts.unopened.items():
         yield f"opaque  {name}: {size:,} bytes that are not opened here; weights in them are not counted"
+
+
+def _how(words: str, some: list[Encoding]) -> str:
+    """Put the ends of their shares where the words have a sign for them."""
+    shares = sorted(int(share) for each in some for share in _SHARE.findall(each.how))
+    if not shares:
+        return words
+    return words.replace("%", f"{shares[0]}%" if shares[0] == shares[-1] else f"{shares[0]} to {shares[-1]}%", 1)
 
 
 def _heaviest_lines(facts: ArtifactFacts) -> Iterator[str]:
@@ -98,7 +102,7 @@ def _heaviest_lines(facts: ArtifactFacts) -> Iterator[str]:
 
 def _short(name: str) -> str:
     """Cut the middle out of a name that fills a line by itself: converters join those of all that was fused."""
-    return name if len(name) <= _LONGEST_NAME else f"{name[:_HEAD]}…{name[_HEAD + 1 - _LONGEST_NAME:]}"
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_HEAD]}…{name[_HEAD + 1 - _LONGEST_NAME :]}"
 
 
 def _macs(facts: ArtifactFacts) -> str:

@@ -113,4 +113,6 @@ def allowed_sizes(feature: Any) -> str:
 def _range(sizes: Any) -> str:
     if sizes.upperBound < 0:
         return f"{sizes.lowerBound} or more"
-    return str(sizes.lowerBound) if sizes.lowerBound == sizes.upperBound else f"{sizes.lowerBound} to {sizes.upperBound}"
+    return (
+        str(sizes.lowerBound) if sizes.lowerBound == sizes.upperBound else f"{sizes.lowerBound} to {sizes.upperBound}"
+    )

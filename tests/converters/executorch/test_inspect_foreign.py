@@ -57,7 +57,7 @@ def exported() -> Any:
     return torch.export.export(Small().eval(), PICTURE)
 
 
-@pytest.mark.parametrize("xnnpack", [False, True])
+@pytest.mark.parametrize("xnnpack", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_every_method_is_told_and_its_weights_are_counted(xnnpack: bool, exported: Any, tmp_path: Path) -> None:
     other = torch.export.export(nn.Linear(5, 2).eval(), (torch.zeros(1, 5),))
     program = edge(xnnpack=xnnpack, encode=exported, decode=other).to_executorch()

@@ -31,12 +31,14 @@ class File:
         self.model.buffers, self.model.operatorCodes, self.model.subgraphs = [schema.BufferT()], [], []
 
     def graph(self, name: str = "main") -> Any:
+        """Add a subgraph."""
         graph = self.schema.SubGraphT()
         graph.name, graph.tensors, graph.operators, graph.inputs, graph.outputs = name.encode(), [], [], [], []
         self.model.subgraphs.append(graph)
         return graph
 
     def tensor(self, graph: Any, name: str, shape: Shape, dtype: str = "FLOAT32", data: Any = None) -> int:
+        """Add a tensor; gives its index."""
         tensor = self.schema.TensorT()
         tensor.name, tensor.shape, tensor.type, tensor.buffer = name.encode(), list(shape), self.dtype(dtype), 0
         if data is not None:
@@ -48,9 +50,11 @@ class File:
         return len(graph.tensors) - 1
 
     def dtype(self, name: str) -> int:
+        """Give a type's number."""
         return int(getattr(self.schema.TensorType, name))
 
     def operator(self, graph: Any, kind: str, inputs: Sequence[int], outputs: Sequence[int], custom: str = "") -> Any:
+        """Add an operator."""
         code, operator = self.schema.OperatorCodeT(), self.schema.OperatorT()
         number = int(getattr(self.schema.BuiltinOperator, kind))
         code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), 1
@@ -65,6 +69,7 @@ class File:
         return operator
 
     def signature(self, name: str, number: int) -> None:
+        """Name a subgraph, its inputs and its outputs."""
         graph, signature = self.model.subgraphs[number], self.schema.SignatureDefT()
         signature.signatureKey, signature.subgraphIndex = name.encode(), number
         for side in ("inputs", "outputs"):
@@ -77,6 +82,7 @@ class File:
         self.model.signatureDefs = [*(self.model.signatureDefs or []), signature]
 
     def written(self, path: Path) -> Path:
+        """Write the file."""
         path.write_bytes(to_bytes(self.model))
         return path
 

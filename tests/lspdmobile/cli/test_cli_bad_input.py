@@ -184,6 +184,8 @@ CASES: dict["Callable[[World], list[object]]", str] = {
     lambda w: w.export("--input-size", 65, 64): "must be multiples of 32",
     lambda w: ["inspect", w.folder / "nowhere.tflite"]: "no such artifact",
     lambda w: ["inspect", w.student]: "an artifact is a .tflite, .pte or .mlpackage",
+    lambda w: ["inspect", w.folder / "old.mlmodel"]: "save it as a package with Core ML Tools",
+    lambda w: ["inspect", w.folder / "pose.task"]: "unpack it",
     lambda w: ["evaluate", w.folder / "nowhere.tflite"]: "no such artifact",
     lambda w: ["verify", w.people]: "manifest.json: cannot be read",
     lambda w: ["train", w.folder / "nowhere.toml"]: "no such training configuration",
