@@ -67,7 +67,9 @@ def between_artifacts(before: ArtifactFacts, after: ArtifactFacts, sizes: tuple[
         told = ([f"{t.name} {t.dtype}{list(t.shape)}" for t in getattr(facts, what)] for facts in (before, after))
         found += _fields("file", *({what: each} for each in told))
     found += _sizes("weights", before.weight_bytes_by_dtype, after.weight_bytes_by_dtype)
+    found += _sizes("other files", before.elsewhere, after.elsewhere)
     found += _fields("operators", before.ops, after.ops)
+    found += _fields("parts", *({part.name: part.kind for part in facts.parts} for facts in (before, after)))
     found += _fields("delegation", *(_delegated(facts.delegation) for facts in (before, after)))
     found += _fields("metadata", before.metadata, after.metadata)
     return found

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lspdmobile.artifact import ArtifactFacts, Delegation, TensorFacts
+from lspdmobile.artifact import ArtifactFacts, Delegation, Part, TensorFacts
 from lspdmobile.choices import Verdict
 from lspdmobile.report.differences import between_artifacts, between_reports
 from lspdmobile.report.schema import Report
@@ -90,3 +90,9 @@ def test_what_two_files_hold_is_compared(change: dict[str, object], line: str) -
     assert any(line in each for each in found)
     grown = between_artifacts(FACTS, FACTS, (1000, 1100))
     assert [each.text for each in grown] == ["1.00 kB -> 1.10 kB (+10.0%)"]
+
+
+def test_a_part_that_only_one_file_has_is_named() -> None:
+    part = Part(kind="method", name="decode", inputs=(), outputs=(), operators=1, macs=None)
+    found = between_artifacts(FACTS, replace(FACTS, parts=(part,)), (10, 10))
+    assert [(each.where, each.what, each.text) for each in found] == [("parts", "decode", "absent -> method")]
