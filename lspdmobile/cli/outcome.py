@@ -51,6 +51,7 @@ def finish(
             if several:
                 terminal.show(f"{report.student.name}:")
             terminal.show(*_lines(report, folder))
+        terminal.show(*filter(None, [terminal.time_line()]))
     for name, error in (stopped or {}).items():
         terminal.err.print(f"error: {name}: {error}", soft_wrap=True)
     _leave(reports, stopped or {})

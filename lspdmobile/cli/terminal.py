@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import textwrap
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ __all__ = ["Terminal", "relative", "working"]
 
 _PIPE_WIDTH: Final = 120
 _READABLE: Final = 100
+_LONGEST_STEPS: Final = 6
 _INDENT: Final = " " * 8
 
 
@@ -45,6 +47,8 @@ class Terminal:
         self.err = Console(file=err, highlight=False)
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._spent: dict[str, float] = {}
+        self._step, self._since = "", 0.0
 
     def show(self, *things: RenderableType) -> None:
         """Print a result."""
@@ -71,6 +75,8 @@ class Terminal:
             KeyboardInterrupt: The user asked to stop and a library swallowed it.
         """
         stop_if_asked()
+        if step != self._step:
+            self._count(step)
         if self._bar is None:
             columns = (
                 TextColumn("{task.description}"),
@@ -85,6 +91,22 @@ class Terminal:
             _end_steps(self._bar, parts=1)
             self._tasks[step] = self._bar.add_task(step, total=total)
         self._bar.update(self._tasks[step], completed=done, total=total)
+
+    def time_line(self) -> str:
+        """Say what took longest; steps at the same time share it by who reports. Empty where nothing took a second."""
+        self._count("")
+        total = sum(self._spent.values())
+        longest = sorted(self._spent, key=lambda step: -self._spent[step])
+        told = [f"{step} {self._spent[step]:.0f}" for step in longest[:_LONGEST_STEPS] if self._spent[step] >= 1]
+        rest = total - sum(self._spent[step] for step in longest[: len(told)])
+        return f"seconds: {total:.0f} in all; {', '.join(told)}, everything else {rest:.0f}" if told else ""
+
+    def _count(self, step: str) -> None:
+        """Begin a step, and end the one under way."""
+        now = time.perf_counter()
+        if self._step:
+            self._spent[self._step] = self._spent.get(self._step, 0.0) + now - self._since
+        self._step, self._since = step, now
 
     def close(self) -> None:
         """Stop the bar."""
