@@ -1,11 +1,15 @@
 """What fusion saves at conversion: seconds and nodes of lowering to ExecuTorch, fused beside unfused.
 
     python benchmarks/lowering_time.py [--students lspd-s,lspd-m,okdhp-s,ldcrn-s] [--rounds 3]
+    python benchmarks/lowering_time.py --phases [--students lspd-s]
 
 Unfused is what ``whole_networks.unfused`` gives, fused what ``fuse`` gives for ExecuTorch. Every round quantizes (int8
 alone), exports and lowers each of them, fused and unfused in turns, by the code of the emitter; a round's seconds are
 CPU time of one thread, and the median over the rounds counts. Nodes are the operators of the exported program that is
 lowered, which for int8 include quantize and dequantize. ``fuse`` itself, done once for all precisions, is apart.
+
+``--phases`` says instead where the time of lowering the fused network goes, as ExecuTorch lowers it and as the emitter
+does. A phase is without those inside it; finding out takes time of its own.
 """
 
 import argparse
@@ -27,6 +31,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from benchmarks.fusion_cost import PRECISIONS, progress
+from benchmarks.lowering_phases import phases_of
 from benchmarks.whole_networks import STUDENTS, network_named, unfused
 from converters.executorch.lowering import lower
 from lspdmobile.fusion import fuse
@@ -36,7 +41,7 @@ from quantization.calibrate import calibrate
 from quantization.graph import quantized_module
 from quantization.plan import QuantizationPlan
 
-__all__ = ["Lowering", "compared"]
+__all__ = ["Lowering", "compared", "phases"]
 
 FORMS: Final = ("unfused", "fused")
 
@@ -81,6 +86,28 @@ def compared(network: nn.Module, size: tuple[int, int], dtype: Dtype, rounds: in
     }
 
 
+def phases(network: nn.Module, size: tuple[int, int], dtype: Dtype) -> Table:
+    """Lower a network's fused form twice, and lay out where the time went."""
+    fused = fuse(network, input_size=size, target=target_named("executorch-xnnpack"), dtype=dtype).network
+    picture = np.random.default_rng(0).standard_normal((1, 3, *size)).astype(np.float32)
+    plan = calibrate(fused, picture, precision=PRECISIONS[dtype])
+    lower(torch.export.export(nn.ReLU(), (torch.zeros(1, 3, *size),)), {}, keep_all_passes=True)  # loads packages
+    whole, lean = (phases_of(_exported(fused, plan, size, dtype), keep_all_passes=each) for each in (True, False))
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("phase", "stock, s", "share", "times", "ours, s", "share", "times"):
+        table.add_column(column, justify="left" if column == "phase" else "right")
+    totals = [sum(each.seconds.values()) for each in (whole, lean)]
+    for name in sorted(whole.seconds, key=whole.seconds.__getitem__, reverse=True):
+        cells = (
+            (f"{each.seconds[name]:.2f}", f"{each.seconds[name] / total:.0%}", str(each.calls[name]))
+            for each, total in zip((whole, lean), totals, strict=True)
+        )
+        table.add_row(name, *(cell for row in cells for cell in row))
+    table.add_section()
+    table.add_row("total", *(cell for total in totals for cell in (f"{total:.2f}", "", "")))
+    return table
+
+
 def _exported(network: nn.Module, plan: QuantizationPlan, size: tuple[int, int], dtype: Dtype) -> ExportedProgram:
     if dtype == "int8":
         network = quantized_module(network, plan, size)
@@ -101,8 +128,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Seconds and nodes of lowering to ExecuTorch, fused and unfused.")
     parser.add_argument("--students", default=",".join(STUDENTS))
     parser.add_argument("--rounds", type=int, default=3, help="times each program is exported and lowered")
+    parser.add_argument("--phases", action="store_true", help="where the time of lowering the fused network goes")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.phases:
+        for name in options.students.split(","):
+            for dtype in PRECISIONS:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    laid_out = phases(*network_named(name), dtype)
+                laid_out.title, laid_out.title_justify = f"lowering {name} {dtype} to ExecuTorch, CPU seconds", "left"
+                Console(width=120).print(laid_out)
+        return 0
     table = Table(box=box.SIMPLE_HEAD, title="lowering to ExecuTorch: unfused, fused (ratio)", title_justify="left")
     for column in ("network", "type", "nodes", "export, s", "lower, s", "both", "fuse, s"):
         table.add_column(column, justify="left" if column in ("network", "type") else "right")

@@ -1,32 +1,23 @@
 """From an exported program to the bytes of a ``.pte``, without the compiler's needless work.
 
-ExecuTorch 1.4 spends about half of a lowering on things that change no byte of the result: every pass copies the whole
-history of each node (``from_node``), and the XNNPACK backend compiles attention and resize patterns and retraces the
-graph for passes whose operators the graph does not have. For one call, node histories are shared instead of copied and
-idle passes are left out. Where a future version looks different, nothing is changed and the lowering is only slower.
+ExecuTorch 1.4 spends about three quarters of a lowering on things that change no byte of the result: those of
+:mod:`converters.executorch.shortcuts`, and XNNPACK passes that compile attention and resize patterns for graphs without
+such operators. For one call they are left out. Where a future version looks different, nothing is changed and the
+lowering is only slower. ``python benchmarks/lowering_time.py --phases`` prints where the time goes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from torch.export import ExportedProgram
 
-__all__ = ["lower", "lower_portable", "replaced"]
+from converters.executorch.shortcuts import replaced, shortened
 
-_NEEDED_BY: Final = {
-    "ConvertToUpsampleBilinear2d": ("index",),
-    "ConvertToSDPAPass": ("mm", "matmul", "attention"),
-    "ConvertToLinearPass": ("mm", "matmul", "aten.linear"),
-    "FuseBatchNormPass": ("batch_norm",),
-    "DecomposeBatchNorm": ("batch_norm",),
-    "DecomposeConcatenate": ("cat",),
-    "RemoveGetItemPass": ("max_pool", "max", "min", "batch_norm", "topk", "split", "chunk", "unbind"),
-    "InsertPadQDQPass": ("pad",),
-    "Conv1dUnsqueezePass": ("conv1d", "convolution"),
-    "PReLUReshapePass": ("prelu",),
-}
-"""XNNPACK pass to the operator names (or parts of them) without which it has nothing to do."""
+__all__ = ["lower", "lower_portable"]
+
+_NEEDED_BY: Final = {"ConvertToUpsampleBilinear2d": ("index",), "ConvertToSDPAPass": ("mm", "matmul", "attention")}
+"""XNNPACK pass that compiles patterns to the operator names (or parts of them) without which none can match."""
 
 
 def lower(exported: ExportedProgram, constant_methods: dict[str, str], *, keep_all_passes: bool = False) -> bytes:
@@ -76,15 +67,14 @@ def _say_strides(exported: ExportedProgram) -> None:
 
 @contextmanager
 def _lean(exported: ExportedProgram, *, enabled: bool) -> Iterator[None]:
-    """Share node histories and leave idle passes out while the block runs."""
+    """Take the shortcuts and leave idle XNNPACK passes out while the block runs."""
     from executorch.backends.xnnpack import xnnpack_preprocess
-    from torch.fx.traceback import NodeSource
 
     if not enabled:
         yield
         return
     stock: Any = getattr(xnnpack_preprocess, "XNNPACKPassManager", None)
-    with replaced(NodeSource, "__deepcopy__", lambda self, _: self):
+    with shortened():
         if stock is None:
             yield
             return
@@ -102,17 +92,3 @@ def _lean(exported: ExportedProgram, *, enabled: bool) -> Iterator[None]:
 def _idle_passes(exported: ExportedProgram) -> frozenset[str]:
     operators = " ".join({str(node.target) for node in exported.graph.nodes if node.op == "call_function"})
     return frozenset(name for name, needs in _NEEDED_BY.items() if not any(need in operators for need in needs))
-
-
-@contextmanager
-def replaced(owner: Any, name: str, value: Callable[..., Any]) -> Iterator[None]:
-    """Give an attribute another value while the block runs."""
-    had = vars(owner).get(name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if had is None:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, had)

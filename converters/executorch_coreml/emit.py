@@ -126,7 +126,7 @@ def _lowered(exported: "ExportedProgram", request: EmitRequest, tools: Any, targ
     from executorch.backends.apple.coreml.partition import CoreMLPartitioner
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-    from converters.executorch.lowering import replaced
+    from converters.executorch.shortcuts import replaced
 
     arithmetic = compute_precision(tools, request)
     specs = CoreMLBackend.generate_compile_specs(

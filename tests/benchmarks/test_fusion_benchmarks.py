@@ -1,5 +1,6 @@
 """The benchmarks of fusion: what is compared with what, and that a slower network would be noticed."""
 
+import time
 from collections import OrderedDict
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import nn
 
 from benchmarks.fusion_cost import turns
 from benchmarks.fusion_networks import Ratio, contenders_for
+from benchmarks.lowering_phases import phases_of
 from benchmarks.lowering_time import FORMS, compared
 from benchmarks.whole_networks import STUDENTS, network_named, unfused
 from lspdmobile.fusion import randomise_norms
@@ -77,3 +79,18 @@ def test_fused_and_unfused_networks_are_timed_on_every_runtime_and_lowered(small
     assert tuple(found) == FORMS
     assert found["fused"].nodes < found["unfused"].nodes
     assert min(each.lower_seconds for each in found.values()) > 0
+
+
+def test_phases_of_a_lowering_add_up_and_show_what_was_left_out(small: nn.Module) -> None:
+    def program() -> torch.export.ExportedProgram:
+        return torch.export.export(small, (torch.zeros(1, 3, SIDE, SIDE),))
+
+    phases_of(program(), keep_all_passes=False)
+    started = time.process_time()
+    whole = phases_of(program(), keep_all_passes=True)
+    taken = time.process_time() - started
+    assert 0.3 * taken < sum(whole.seconds.values()) <= taken
+    lean = phases_of(program(), keep_all_passes=False)
+    for phase in ("tracing for decompositions", "tracing for passes", "Python code of graphs"):
+        assert 0 < lean.calls[phase] < whole.calls[phase]
+    assert not whole.inside
