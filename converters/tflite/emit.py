@@ -38,6 +38,7 @@ from converters.tflite.readback import (
     require_plan,
     weight_shortfalls,
 )
+from converters.tflite.room import make_room
 from converters.tflite.standard_metadata import NAME as STANDARD
 from converters.tflite.standard_metadata import OURS, standard_metadata, with_files
 from converters.tflite.weights import channels_of, of_one_channel, require_weights
@@ -109,6 +110,8 @@ def emit(request: EmitRequest) -> Artifact:
         message = f"{request.path.name}: the TFLite tool chain refused {precision}: {reason[0][:300]}"
         raise ConversionError(message) from error
     model = read_model(content)
+    if precision.is_static_integer:
+        make_room(model, read_model(converted.content))
     if request.decode is not None:
         with_keypoints(model, request.decode, request.layout)
     request.path.write_bytes(_with_metadata(model, request.metadata))

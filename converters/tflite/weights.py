@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.tflite.flatbuffer import dtype_name, tensor_name
-from converters.tflite.readback import Layer, layers, numbers
+from converters.tflite.readback import SMALLEST_RANGE, Layer, layers, numbers
 from lspdmobile.choices import Precision
 from lspdmobile.errors import ConversionError
 from quantization.affine import largest_weight, weight_bits, weight_scales
@@ -60,7 +60,7 @@ def _faults(model: Any, layer: Layer, wanted: NDArray[np.float64], precision: Pr
         yield f"{found} weights, not int{bits}"
         return
     grid, rows = layer.weight.quantization, np.moveaxis(wanted, axis, 0)
-    scales = weight_scales(rows, bits=bits)
+    scales = weight_scales(rows, bits=bits, smallest_scale=SMALLEST_RANGE / largest_weight(bits))
     held = np.broadcast_to(np.asarray(grid.scale, np.float64), scales.shape)
     alive = np.abs(rows).reshape(len(rows), -1).max(axis=1) > 0
     off = np.abs(held / scales - 1) * alive

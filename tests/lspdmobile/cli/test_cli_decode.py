@@ -36,7 +36,7 @@ def test_the_run_says_what_the_package_takes_and_gives(exported: Path, cli: "Cli
     (entry,) = json.loads((exported / "report.json").read_text())["artifacts"]
     assert 0 <= entry["decode_px"] < 1e-3
     assert entry["verdict"] == "pass"
-    shown = cli("inspect", exported / FILE).out
+    shown = " ".join(cli("inspect", exported / FILE).out.split())
     assert "values 0 to 255, normalised inside" in shown
     assert "For each joint x and y in input pixels" in shown
 
