@@ -6,7 +6,7 @@ result equals what calibration over the same pictures gives, and one plan serves
 
 Weights: int8 per output channel, symmetric, -127..127. Activations: int8 per tensor, asymmetric. Biases, input and
 output stay float. Which operators become integer follows the XNNPACK quantizer (convolution, add, each with the ReLU
-after it); the others, such as bilinear resize and ELU, stay float between a dequantize and a quantize node.
+or clamp after it); the others, such as bilinear resize and ELU, stay float between a dequantize and a quantize node.
 """
 
 import warnings
@@ -21,7 +21,8 @@ from torch.fx import GraphModule, Node
 
 from lspdmobile.choices import Precision
 from lspdmobile.errors import BadInputError, EnvironmentLacksError
-from quantization.affine import SMALLEST_SCALE, AffineGrid, smallest_weight_scale
+from quantization.affine import AffineGrid, smallest_weight_scale
+from quantization.annotating import clamps_fused, quantizer_for
 from quantization.plan import QuantizationPlan, TensorRange
 
 __all__ = [
@@ -95,12 +96,13 @@ def quantized_module(
     try:
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-        quantizer = _quantizer(kept)
+        quantizer = quantizer_for(kept)
     except ImportError as error:
         message = f"w8a8 needs the package {error.name}: pip install 'lspdmobile[executorch]'"
         raise EnvironmentLacksError(message) from error
     with _quiet(), torch.no_grad():
-        prepared = prepare_pt2e(exported, quantizer)
+        with clamps_fused():
+            prepared = prepare_pt2e(exported, quantizer)
         _load(prepared, plan)
         converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_quantize)
     return converted
@@ -167,42 +169,6 @@ def float_layers(module: GraphModule) -> tuple[str, ...]:
     integer = weight_scales_by_node(module)
     layers = (node.name for node in module.graph.nodes if str(node.target).startswith(_LAYERS))
     return tuple(name for name in layers if name not in integer)
-
-
-def _quantizer(kept_float: Collection[str] = ()) -> Any:
-    """Give the XNNPACK quantizer with plain min-max observers and no needless floor under the scales.
-
-    Its stock configuration keeps histograms and floors every scale at 2^-12, which would flatten small heatmap weights.
-    Its patterns with batch norm are left out: fused networks have none, and looking for them costs seconds.
-
-    Args:
-        kept_float: Names of nodes that are not quantized; of what is fused, one name is enough.
-    """
-    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
-    from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
-    from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
-
-    activation = QuantizationSpec(
-        dtype=torch.int8,
-        quant_min=-128,
-        quant_max=127,
-        qscheme=torch.per_tensor_affine,
-        is_dynamic=False,
-        observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=SMALLEST_SCALE),
-    )
-    weight = QuantizationSpec(
-        dtype=torch.int8,
-        quant_min=-127,
-        quant_max=127,
-        qscheme=torch.per_channel_symmetric,
-        ch_axis=0,
-        is_dynamic=False,
-        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=SMALLEST_SCALE),
-    )
-    quantizer = XNNPACKQuantizer()
-    quantizer.SUPPORTED_PATTERNS = [each for each in quantizer.SUPPORTED_PATTERNS if "bn" not in each.name]
-    quantizer.set_global(QuantizationConfig(activation, activation, weight, None, False))
-    return quantizer.set_filter_function(lambda node: node.name not in kept_float)
 
 
 def _with_fused(exported: GraphModule, kept_float: Collection[str]) -> frozenset[str]:

@@ -94,6 +94,8 @@ NETWORKS: Final[dict[str, Callable[[], nn.Module]]] = {
     "grouped": lambda: One(_conv(3, padding=1, groups=4)),
     "relu": lambda: One(_conv(3, padding=1), nn.ReLU()),
     "relu6": lambda: One(_conv(3, padding=1), nn.ReLU6()),
+    "depthwise relu6": lambda: One(_conv(3, channels=WIDTH, padding=1, groups=WIDTH), nn.ReLU6()),
+    "add relu6": lambda: Two(lambda a, b: F.relu6(a + b)),
     "hardswish": lambda: One(_conv(3, padding=1), nn.Hardswish()),
     "elu": lambda: One(_conv(3, padding=1), nn.ELU()),
     "depthwise 3x3": lambda: One(_conv(3, channels=WIDTH, padding=1, groups=WIDTH)),

@@ -14,9 +14,9 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from lspdmobile.choices import Precision
 from lspdmobile.errors import BadInputError
 from quantization.affine import activation_grid, dequantize, quantize, weight_scales
+from quantization.annotating import quantizer_for
 from quantization.calibrate import calibrate
 from quantization.graph import (
-    _quantizer,
     activation_grids,
     exported_module,
     quantized_module,
@@ -69,7 +69,7 @@ def run(module: nn.Module, pictures: NDArray[np.float32]) -> NDArray[np.float32]
 def test_loaded_ranges_give_what_calibration_over_the_same_pictures_gives(
     network: Small, plan: QuantizationPlan, pictures: NDArray[np.float32]
 ) -> None:
-    prepared = prepare_pt2e(exported_module(network, SIZE), _quantizer())
+    prepared = prepare_pt2e(exported_module(network, SIZE), quantizer_for())
     run(prepared, pictures)
     calibrated = convert_pt2e(prepared)
     loaded = quantized_module(network, plan, SIZE)
@@ -181,3 +181,20 @@ def test_the_network_itself_is_left_alone(
     quantized_module(network, plan, SIZE)
     assert np.array_equal(run(network, pictures), before)
     assert all(parameter.dtype is torch.float32 for parameter in network.parameters())
+
+
+def test_a_clamp_is_a_part_of_the_layer_before_it(pictures: NDArray[np.float32]) -> None:
+    """What ReLU6 cuts off takes no part in any grid."""
+    torch.manual_seed(0)
+    loud = nn.Conv2d(3, 8, 3)
+    with torch.no_grad():
+        loud.weight.mul_(1000)
+    network = nn.Sequential(loud, nn.ReLU6(), nn.Conv2d(8, 4, 1)).eval()
+    plan = calibrate(network, pictures, precision=Precision.W8A8)
+    assert plan.ranges["conv2d"].high > 600
+    module = quantized_module(network, plan, SIZE)
+    grids = activation_grids(module)
+    assert "conv2d" not in grids
+    assert grids["hardtanh"].scale == pytest.approx(6 / 255, rel=1e-6)
+    wanted, found = run(network, pictures), run(module, pictures)
+    assert np.square(found - wanted).sum() < 1e-2 * np.square(wanted).sum()
