@@ -36,6 +36,7 @@ _PASSES_ON: Final = frozenset(
         *("squeeze", "unsqueeze", "flatten", "slice", "upsample_bilinear2d", "upsample_nearest2d", "pixel_shuffle"),
     )
 )
+_FUSED: Final = frozenset(f"aten.{name}" for name in ("relu", "relu_", "hardtanh", "hardtanh_"))
 _RECORDER: Final = "calibration_recorder"
 
 
@@ -179,12 +180,12 @@ def _recording(module: GraphModule, nodes: list[Node], recorder: _Recorder) -> G
 def _takes_extremes(node: Node, *, clip_output: bool) -> bool:
     """Whether a tensor takes its smallest and largest value whatever the estimator.
 
-    1. No integer is made of a tensor that only a ReLU reads: the runtimes fuse the two.
+    1. No integer is made of a tensor that only a ReLU or a clamp such as ReLU6 reads: the runtimes fuse the two.
     2. The network's output, and what merely is moved, interpolated or cut at 0 on the way to it, sets the height of the
        heatmaps' peaks.
     """
     users = list(node.users)
-    if len(users) == 1 and _kind(users[0]) in ("aten.relu", "aten.relu_") and node.op != "placeholder":
+    if len(users) == 1 and _kind(users[0]) in _FUSED and node.op != "placeholder":
         return True
     return not clip_output and bool(users) and all(_leads_out(user) for user in users)
 

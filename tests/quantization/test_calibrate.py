@@ -277,3 +277,15 @@ def test_pictures_of_two_sizes_are_refused(many: NDArray[np.float32]) -> None:
     mixed = [many[0], many[1, :, :4]]
     with pytest.raises(ValueError, match=r"not float32 \[1, 3, 4, 8\]"):
         calibrate(Halve().eval(), mixed, precision=Precision.W8A8)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6])
+def test_a_layer_fused_with_what_cuts_it_off_keeps_its_extremes(
+    many: NDArray[np.float32], activation: type[nn.Module]
+) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), activation(), nn.Conv2d(4, 2, 1)).eval()
+    estimation = Estimation(estimator=Estimator.PERCENTILE, percentile=95.0)
+    whole = calibrate(network, many, precision=Precision.W8A8)
+    clipped = calibrate(network, many, precision=Precision.W8A8, estimation=estimation)
+    ends = [(plan.ranges["conv2d"].low, plan.ranges["conv2d"].high) for plan in (whole, clipped)]
+    assert ends[0] == ends[1]

@@ -12,11 +12,11 @@ from converters.coreml.mil.package import read_program
 from converters.coreml.plan import weight_dtypes
 from lspdmobile.artifact import EmitRequest, sha256_of, size_in_bytes
 from lspdmobile.choices import Format, Layout, Precision
+from lspdmobile.data.bundled import bundled_pictures
+from lspdmobile.data.views import load_views
 from lspdmobile.errors import BadInputError, ConversionError
-from lspdmobile.fusion import fuse, randomise_norms
-from lspdmobile.networks.architectures import deployed_network
-from lspdmobile.networks.lspd import LspdStudent
-from lspdmobile.networks.presets import preset
+from lspdmobile.fusion import fuse
+from lspdmobile.student import load_student
 from quantization.calibrate import calibrate
 from quantization.plan import QuantizationPlan
 
@@ -216,12 +216,10 @@ def test_nothing_quantized_is_never_passed_off_as_w8(request_for: RequestFor, tm
 
 @pytest.mark.slow
 def test_the_shipping_architecture_keeps_its_sizes_and_errors(tmp_path: Path) -> None:
-    student = deployed_network(preset("lspd-s"))
-    assert isinstance(student, LspdStudent)
-    randomise_norms(student, torch.Generator().manual_seed(1))
-    torch.nn.init.normal_(student.stage.heatmap.weight, std=0.1)
-    pictures = np.random.default_rng(0).standard_normal((2, 3, 192, 192)).astype(np.float32)
-    network = fuse(student, input_size=(192, 192)).network
+    student = load_student("lspd-s")
+    views = load_views(bundled_pictures(), student.contract, student.skeleton, limit=18, seed=0)
+    pictures, seen = views.inputs(0, 2), views.inputs(2, 18)
+    network = fuse(student.network, input_size=(192, 192)).network
     with torch.inference_mode():
         wanted = network(torch.from_numpy(pictures)).numpy()
     sizes: dict[Precision, int] = {}
@@ -230,11 +228,11 @@ def test_the_shipping_architecture_keeps_its_sizes_and_errors(tmp_path: Path) ->
         coreml.emit(
             EmitRequest(
                 network=network,
-                plan=calibrate(network, pictures, precision=precision),
+                plan=calibrate(network, seen, precision=precision),
                 input_size=(192, 192),
                 layout=Layout.NCHW,
                 metadata={},
-                deployment_target="iOS17",
+                deployment_target="iOS18",
                 path=path,
             )
         )

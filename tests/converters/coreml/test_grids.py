@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from benchmarks.mutations.package import Package
 from converters import coreml
-from converters.coreml import deviation
+from converters.coreml import deviation, grids
 from converters.coreml.mil.package import read_program
 from lspdmobile.artifact import EmitRequest
 from lspdmobile.choices import Precision
@@ -111,3 +111,9 @@ def test_a_move_that_is_left_out_is_seen(package: Path, look: Callable[[], Devia
     file.save()
     found = look()
     assert found.faults or found.steps > 1
+
+
+def test_only_a_number_is_taken_off_a_name() -> None:
+    names = ("conv2d", "relu")
+    known = {name: grids._known(name, names) for name in ("relu", "relu_7", "relu_pool", "linear_1")}
+    assert known == {"relu": "relu", "relu_7": "relu", "relu_pool": "relu_pool", "linear_1": "linear_1"}
